@@ -1,0 +1,139 @@
+package grants
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/toolgrant/toolgrant/strictjson"
+)
+
+// purse is this node's share of a budget: drawn from the Store, spent here.
+type purse struct {
+	key  string
+	left atomic.Int64
+}
+
+// take spends n, drawing from the Store what the share lacks. None, BudgetSpent
+// or, with an error, Undecided.
+func (p *purse) take(ctx context.Context, n int64, draw func(context.Context, string, int64) (int64, error)) (Reason, error) {
+	have := p.grab(n)
+	if have == n {
+		return None, nil
+	}
+	got, err := draw(ctx, p.key, n-have)
+	if err != nil {
+		p.left.Add(have) // what the draw left unknown counts as spent
+		return Undecided, err
+	}
+	if have += got; have < n {
+		p.left.Add(have)
+		return BudgetSpent, nil
+	}
+	p.left.Add(have - n)
+	return None, nil
+}
+
+// grab takes up to n of what is here.
+func (p *purse) grab(n int64) int64 {
+	for {
+		left := p.left.Load()
+		got := min(left, n)
+		if got <= 0 {
+			return 0
+		}
+		if p.left.CompareAndSwap(left, left-got) {
+			return got
+		}
+	}
+}
+
+// Spent is what one call has taken; GiveBack returns it.
+type Spent struct {
+	purses [8]*purse
+	amount [8]int64
+	n      int
+}
+
+// MaxBudgets is how many budgets a grant may name.
+const MaxBudgets = 8
+
+// GiveBack returns all that was spent, for a call that does not run after all.
+// A second call does nothing.
+func (s *Spent) GiveBack() {
+	for i := range s.n {
+		s.purses[i].left.Add(s.amount[i])
+	}
+	s.n = 0
+}
+
+// Spend takes what the call costs from all of the grant's budgets, or from none
+// of them. Reasons: BudgetSpent; ConstraintBroken (a sum's argument is missing,
+// negative, or no multiple of 10^-4); Undecided, with an error.
+func (t *Table) Spend(ctx context.Context, l Live, input any) (Spent, Reason, error) {
+	var s Spent
+	for i, b := range l.r.grant.Budgets {
+		amount, ok := b.Amount(input)
+		if !ok {
+			s.GiveBack()
+			return Spent{}, ConstraintBroken, nil
+		}
+		if why, err := l.r.purses[i].take(ctx, amount, t.cfg.Draw); why != None {
+			s.GiveBack()
+			return Spent{}, why, err
+		}
+		s.purses[s.n], s.amount[s.n] = l.r.purses[i], amount
+		s.n++
+	}
+	return s, None, nil
+}
+
+// Amount is what a call with this input costs: 1 for a count of calls, else the
+// argument in units of 10^-4; false if that is not there, negative (it would
+// refill the budget) or not exact.
+func (b Budget) Amount(input any) (int64, bool) {
+	if b.Arg == "" {
+		return 1, true
+	}
+	v, ok := pointer(input, b.Arg)
+	if !ok {
+		return 0, false
+	}
+	num, ok := v.(strictjson.Number)
+	if !ok {
+		return 0, false
+	}
+	units, ok := num.Units()
+	return units, ok && units >= 0
+}
+
+// pointer resolves a JSON Pointer (RFC 6901, Section 4).
+func pointer(v any, ptr string) (any, bool) {
+	if ptr == "" {
+		return v, true
+	}
+	if ptr[0] != '/' {
+		return nil, false
+	}
+	for _, tok := range strings.Split(ptr[1:], "/") {
+		tok = strings.ReplaceAll(strings.ReplaceAll(tok, "~1", "/"), "~0", "~")
+		switch x := v.(type) {
+		case map[string]any:
+			child, ok := x[tok]
+			if !ok {
+				return nil, false
+			}
+			v = child
+		case []any:
+			i, err := strconv.Atoi(tok)
+			if err != nil || i < 0 || i >= len(x) || strconv.Itoa(i) != tok {
+				return nil, false
+			}
+			v = x[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}

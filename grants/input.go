@@ -1,0 +1,42 @@
+package grants
+
+import (
+	"context"
+	"time"
+)
+
+// Actions of an Input. A call's action is ActionCall + tool.
+const (
+	ActionStartTask = "start_task"
+	ActionEndTask   = "end_task"
+	ActionGrant     = "grant"
+	ActionRevoke    = "revoke"
+	ActionCall      = "call:" // + SERVER/TOOL
+)
+
+// Input is what is decided on: one document for every engine, for policy
+// tests and for replay.
+type Input struct {
+	Action    string
+	Requester Principal // who asks
+	Principal Principal // who would act; for the task actions the requester
+	Tool      string    // SERVER/TOOL; "" for the task actions
+	Task      *Task     // nil: no task (a baseline call)
+	Grant     *Grant    // the grant asked for, revoked, or called under; nil: baseline
+	Args      any       // a call's input as strictjson gives it; nil: unknown
+	At        time.Time
+}
+
+// Decision is the answer to one Input. The zero value denies.
+type Decision struct {
+	Allow    bool
+	Reason   Reason   // why not: Policy, PolicyError, Unrepresentable or UnknownTool; None with Allow
+	Policies []string // ids of the policies that made it; sorted
+	Revision Digest   // of everything that the decision rests on; of one load for a whole batch
+	Advice   string   // what a policy tells the denied
+}
+
+// Decider answers a batch of inputs, one decision each and in their order, all
+// from one policy revision. It is safe for concurrent use and does no I/O that
+// outlives ctx. An error means that nothing was decided; the caller denies.
+type Decider func(ctx context.Context, in []Input) ([]Decision, error)

@@ -1,0 +1,305 @@
+package grants
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultMaxStaleness is how old a Table's view may be before it denies.
+const DefaultMaxStaleness = 5 * time.Second
+
+// MaxAhead is how far ahead of this node's clock a window may begin: another
+// node issued it, and clocks differ. An end has no such allowance.
+const MaxAhead = 5 * time.Second
+
+// A Clock reads two clocks at once. Wall can be set; mono only runs forward,
+// but may stand still while the machine sleeps. A deadline is kept on both and
+// the earlier one ends it.
+type Clock func() (wall time.Time, mono time.Duration)
+
+var processStart = time.Now()
+
+// SystemClock is the machine's.
+func SystemClock() (time.Time, time.Duration) {
+	now := time.Now()
+	return now.Round(0), now.Sub(processStart)
+}
+
+// TableConfig says how a Table works.
+type TableConfig struct {
+	// Draw fetches this node's share of a budget, as Store.Draw does. Required.
+	Draw func(ctx context.Context, budget string, want int64) (int64, error)
+	// MaxStaleness is how long the Store may be silent; 0: DefaultMaxStaleness.
+	MaxStaleness time.Duration
+	// Clock; nil: SystemClock.
+	Clock Clock
+}
+
+// Table is one node's view of the live grants, fed by Follow. A lookup never
+// leaves the process, allocates nothing and takes one read lock of one of 64
+// shards. A fence is one atomic store, however many grants it kills, because
+// each grant points at the marks of its task, agent and tool. Expiry is judged
+// at the lookup; sweeping only frees memory.
+type Table struct {
+	cfg  TableConfig
+	view atomic.Pointer[view] // replaced as a whole when the Store's history starts anew
+
+	mu      sync.Mutex
+	waiters map[chan struct{}]Rev // closed once the view has reached the Rev
+
+	heardMono atomic.Int64 // when the Store was last heard of, on both clocks
+	heardWall atomic.Int64
+}
+
+// NewTable returns a Table that denies everything until Follow has seen the
+// Store's present state.
+func NewTable(cfg TableConfig) *Table {
+	if cfg.MaxStaleness == 0 {
+		cfg.MaxStaleness = DefaultMaxStaleness
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = SystemClock
+	}
+	t := &Table{cfg: cfg, waiters: map[chan struct{}]Rev{}}
+	t.heardMono.Store(int64(-1 << 62))
+	t.view.Store(newView())
+	return t
+}
+
+// Live is a grant that a Lookup found live. It may have died since: ask Still.
+type Live struct{ r *record }
+
+// Grant returns the grant; not to be changed.
+func (l Live) Grant() *Grant { return l.r.grant }
+
+// Task returns the grant's task; not to be changed.
+func (l Live) Task() *Task { return l.r.task.task }
+
+// Constraints returns the compiled constraints; all must pass.
+func (l Live) Constraints() []*Constraint { return l.r.constraints }
+
+// Now reads the table's clock, for rules that take a time.
+func (t *Table) Now() time.Time {
+	wall, _ := t.cfg.Clock()
+	return wall
+}
+
+// Fresh reports whether the Store was heard of recently enough, by both
+// clocks.
+func (t *Table) Fresh() bool {
+	wall, mono := t.cfg.Clock()
+	return mono-time.Duration(t.heardMono.Load()) <= t.cfg.MaxStaleness &&
+		wall.UnixNano()-t.heardWall.Load() <= int64(t.cfg.MaxStaleness)
+}
+
+// Rev is how far the view has come.
+func (t *Table) Rev() Rev { return *t.view.Load().rev.Load() }
+
+// Lookup returns the live grant with this id, or why there is none: NotFresh,
+// UnknownGrant, NotYet, Expired, TaskEnded, Revoked or the fence's reason.
+func (t *Table) Lookup(id ID) (Live, Reason) {
+	if !t.Fresh() {
+		return Live{}, NotFresh
+	}
+	v := t.view.Load()
+	s := v.shard(id)
+	s.mu.RLock()
+	r := s.grants[id]
+	s.mu.RUnlock()
+	if r == nil {
+		return Live{}, UnknownGrant
+	}
+	if why := r.dead(t.cfg.Clock()); why != None {
+		return Live{}, why
+	}
+	return Live{r}, None
+}
+
+// Grant returns a grant and its task, live or dead, or nil: for the issue door,
+// never to allow a call.
+func (t *Table) Grant(id ID) (*Grant, *Task) {
+	s := t.view.Load().shard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if r := s.grants[id]; r != nil {
+		return r.grant, r.task.task
+	}
+	return nil, nil
+}
+
+// Still returns None while the grant is live: to be asked again after every
+// wait.
+func (t *Table) Still(l Live) Reason {
+	if !t.Fresh() {
+		return NotFresh
+	}
+	// By id: after the view was replaced, the record in hand hears of no fence.
+	now, why := t.Lookup(l.r.grant.ID)
+	if why != None {
+		return why
+	}
+	if now.r.grant.Rev != l.r.grant.Rev {
+		return UnknownGrant
+	}
+	return None
+}
+
+// Left is how long the grant's window lasts from now on, by the clock that
+// ends it first; never more than its task has.
+func (t *Table) Left(l Live) time.Duration {
+	wall, mono := t.cfg.Clock()
+	return min(l.r.ends.left(wall, mono), l.r.task.deadline.left(wall, mono))
+}
+
+// Task returns an open task, or UnknownTask, TaskEnded or NotFresh.
+func (t *Table) Task(id ID) (*Task, Reason) {
+	if !t.Fresh() {
+		return nil, NotFresh
+	}
+	v := t.view.Load()
+	v.mu.RLock()
+	tr := v.tasks[id]
+	v.mu.RUnlock()
+	if tr == nil {
+		return nil, UnknownTask
+	}
+	if wall, mono := t.cfg.Clock(); tr.mark.word.Load() != 0 || tr.deadline.passed(wall, mono) {
+		return tr.task, TaskEnded
+	}
+	return tr.task, None
+}
+
+// TaskBudgets returns the budgets that the task's grants for the tool share,
+// as the first of them set them.
+func (t *Table) TaskBudgets(task ID, tool string) []Budget {
+	v := t.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if tr := v.tasks[task]; tr != nil {
+		return append([]Budget(nil), tr.budgets[tool]...)
+	}
+	return nil
+}
+
+// TaskGrants returns the task's live grants for the tool, in no order.
+func (t *Table) TaskGrants(task ID, tool string) []Live {
+	if !t.Fresh() {
+		return nil
+	}
+	wall, mono := t.cfg.Clock()
+	v := t.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	tr := v.tasks[task]
+	if tr == nil {
+		return nil
+	}
+	var out []Live
+	for _, r := range tr.grants {
+		if r.grant.Tool == tool && r.dead(wall, mono) == None {
+			out = append(out, Live{r})
+		}
+	}
+	return out
+}
+
+// Wait blocks until the view has reached rev; ctx bounds it, and its error is
+// returned. A rev of an older epoch counts as reached.
+func (t *Table) Wait(ctx context.Context, rev Rev) error {
+	if t.Rev().Compare(rev) >= 0 {
+		return nil
+	}
+	ch := make(chan struct{})
+	t.mu.Lock()
+	if t.Rev().Compare(rev) >= 0 {
+		t.mu.Unlock()
+		return nil
+	}
+	t.waiters[ch] = rev
+	t.mu.Unlock()
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		t.mu.Lock()
+		delete(t.waiters, ch)
+		t.mu.Unlock()
+		return ctx.Err()
+	}
+}
+
+func (t *Table) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.waiters) == 0 {
+		return
+	}
+	rev := t.Rev()
+	for ch, want := range t.waiters {
+		if rev.Compare(want) >= 0 {
+			close(ch)
+			delete(t.waiters, ch)
+		}
+	}
+}
+
+// Follow keeps the view up to date from the store's Watch until ctx ends, whose
+// error it returns. When the Watch breaks it builds a new view from the
+// beginning and puts it in place of the old one once it is complete; until then
+// the old one serves, and denies once it is older than MaxStaleness.
+func (t *Table) Follow(ctx context.Context, s Store, tools []string) error {
+	for {
+		t.follow(ctx, s, tools)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (t *Table) follow(ctx context.Context, s Store, tools []string) {
+	v, placed, lastSweep := newView(), false, time.Duration(0)
+	v.before = t.view.Load()
+	for ev, err := range s.Watch(ctx, Rev{}, tools) {
+		if err != nil {
+			return
+		}
+		wall, mono := t.cfg.Clock()
+		v.apply(ev, wall, mono)
+		if !placed {
+			// The first heartbeat says that the present state is complete.
+			if ev.Task != nil || ev.Grant != nil || ev.Fence != nil {
+				continue
+			}
+			v.before = nil
+			t.view.Store(v)
+			placed = true
+		}
+		t.heardMono.Store(int64(mono))
+		t.heardWall.Store(wall.UnixNano())
+		t.wake()
+		if mono-lastSweep > 10*time.Second {
+			lastSweep = mono
+			v.sweep(wall, mono)
+		}
+	}
+}
+
+// Counts are sizes of the table, for metrics and limits.
+type Counts struct{ Tasks, Grants int }
+
+// Counts returns what the table holds, dead ones that are not yet swept
+// included.
+func (t *Table) Counts() Counts {
+	v := t.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	c := Counts{Tasks: len(v.tasks)}
+	for _, tr := range v.tasks {
+		c.Grants += len(tr.grants)
+	}
+	return c
+}

@@ -1,0 +1,488 @@
+package grants
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/toolgrant/toolgrant/strictjson"
+)
+
+// feed is a Store of which a Table sees only what a test puts in.
+type feed struct {
+	Store
+	events chan Event
+	breaks chan error
+}
+
+func (f *feed) Watch(ctx context.Context, _ Rev, _ []string) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			select {
+			case ev := <-f.events:
+				if !yield(ev, nil) {
+					return
+				}
+			case err := <-f.breaks:
+				yield(Event{}, err)
+				return
+			case <-ctx.Done():
+				yield(Event{}, ctx.Err())
+				return
+			}
+		}
+	}
+}
+
+// clock is one that a test sets.
+type clock struct{ wall, mono atomic.Int64 }
+
+func (c *clock) read() (time.Time, time.Duration) {
+	return time.Unix(0, c.wall.Load()), time.Duration(c.mono.Load())
+}
+
+func (c *clock) pass(d time.Duration) { c.wall.Add(int64(d)); c.mono.Add(int64(d)) }
+
+// rig is a Table with its feed, clock and a budget to draw from.
+type rig struct {
+	*Table
+	t     *testing.T
+	feed  *feed
+	clock *clock
+	n     uint64
+	pool  sync.Map // budget key -> *atomic.Int64
+}
+
+var epoch = time.Unix(1_800_000_000, 0)
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, feed: &feed{events: make(chan Event), breaks: make(chan error)}, clock: &clock{}}
+	r.clock.wall.Store(epoch.UnixNano())
+	r.Table = NewTable(TableConfig{Draw: r.draw, Clock: r.clock.read})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Follow(ctx, r.feed, nil) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return r
+}
+
+func (r *rig) draw(_ context.Context, key string, want int64) (int64, error) {
+	v, ok := r.pool.Load(key)
+	if !ok {
+		return 0, nil
+	}
+	left := v.(*atomic.Int64)
+	for {
+		have := left.Load()
+		got := min(have, want)
+		if got <= 0 {
+			return 0, nil
+		}
+		if left.CompareAndSwap(have, have-got) {
+			return got, nil
+		}
+	}
+}
+
+// put feeds one event and waits until the table has it.
+func (r *rig) put(ev Event) {
+	r.t.Helper()
+	r.send(ev)
+	r.beat()
+}
+
+func (r *rig) send(ev Event) {
+	r.n++
+	ev.Rev = Rev{1, r.n}
+	switch {
+	case ev.Task != nil:
+		ev.Task.Rev = ev.Rev
+	case ev.Grant != nil:
+		ev.Grant.Rev = ev.Rev
+	case ev.Fence != nil:
+		ev.Fence.Rev = ev.Rev
+	}
+	r.feed.events <- ev
+}
+
+// beat sends a heartbeat and waits until it has been taken in.
+func (r *rig) beat() {
+	r.t.Helper()
+	r.n++
+	r.feed.events <- Event{Rev: Rev{1, r.n}}
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := r.Wait(ctx, Rev{1, r.n}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) task(deadline time.Duration) *Task {
+	wall, _ := r.clock.read()
+	t := &Task{ID: NewID(TaskPrefix), Kind: "k", Agents: []string{"corp/a"}, Deadline: wall.Add(deadline)}
+	r.put(Event{Task: t})
+	return t
+}
+
+func (r *rig) grant(task *Task, ttl time.Duration, change ...func(*Grant)) *Grant {
+	wall, _ := r.clock.read()
+	g := &Grant{
+		ID: NewID(GrantPrefix), Task: task.ID, Agent: Principal{Issuer: "corp", Subject: "a"},
+		Tool: "srv/tool", NotBefore: wall, Expires: wall.Add(ttl),
+	}
+	for _, f := range change {
+		f(g)
+	}
+	r.put(Event{Grant: g})
+	return g
+}
+
+func (r *rig) fence(s Scope, key string, why Reason) {
+	r.put(Event{Fence: &Fence{Scope: s, Key: key, Why: why, Until: epoch.Add(time.Hour)}})
+}
+
+func (r *rig) want(g *Grant, want Reason) {
+	r.t.Helper()
+	if _, got := r.Lookup(g.ID); got != want {
+		r.t.Fatalf("Lookup: %v, want %v", got, want)
+	}
+}
+
+func TestFencesKillWhatTheyMatch(t *testing.T) {
+	for _, tc := range []struct {
+		scope Scope
+		key   func(*Grant) string
+		why   Reason
+		later Reason // what a grant is that is written after the fence
+	}{
+		{ScopeGrant, func(g *Grant) string { return g.ID }, Superseded, None},
+		{ScopeTask, func(g *Grant) string { return g.Task }, TaskEnded, TaskEnded},
+		{ScopeAgent, func(g *Grant) string { return g.Agent.ID() }, Revoked, None},
+		{ScopeTool, func(g *Grant) string { return g.Tool }, Revoked, None},
+	} {
+		t.Run(string(tc.scope), func(t *testing.T) {
+			r := newRig(t)
+			task := r.task(time.Hour)
+			g := r.grant(task, time.Minute)
+			bystander := r.grant(r.task(time.Hour), time.Minute, func(g *Grant) {
+				g.Tool, g.Agent.Subject = "srv/other", "b"
+			})
+			live, why := r.Lookup(g.ID)
+			if why != None {
+				t.Fatal(why)
+			}
+			r.fence(tc.scope, tc.key(g), tc.why)
+			r.want(g, tc.why)
+			if why := r.Still(live); why != tc.why {
+				t.Fatalf("Still: %v", why)
+			}
+			r.want(bystander, None)
+			r.want(r.grant(task, time.Minute), tc.later)
+		})
+	}
+}
+
+func TestFenceBeforeItsGrant(t *testing.T) {
+	// In a first state a fence may come before what it kills.
+	r := newRig(t)
+	task := r.task(time.Hour)
+	g := &Grant{ID: NewID(GrantPrefix), Task: task.ID, Agent: Principal{Issuer: "corp", Subject: "a"}, Tool: "srv/tool", NotBefore: epoch, Expires: epoch.Add(time.Minute)}
+	r.fence(ScopeGrant, g.ID, Revoked)
+	r.put(Event{Grant: g})
+	r.want(g, Revoked)
+
+	late := &Task{ID: NewID(TaskPrefix), Deadline: epoch.Add(time.Hour)}
+	r.fence(ScopeTask, late.ID, TaskEnded)
+	r.put(Event{Task: late})
+	if _, why := r.Task(late.ID); why != TaskEnded {
+		t.Fatalf("task: %v", why)
+	}
+}
+
+func TestTheEarlierClockEndsIt(t *testing.T) {
+	step := func(wall, mono time.Duration) func(*clock) {
+		return func(c *clock) { c.wall.Add(int64(wall)); c.mono.Add(int64(mono)) }
+	}
+	for _, tc := range []struct {
+		name string
+		step func(*clock)
+		want Reason
+	}{
+		{"just before", step(60*time.Second-1, 60*time.Second-1), None},
+		{"at the end", step(60*time.Second, 60*time.Second), Expired},
+		{"wall clock set ahead", step(time.Hour/2, 0), Expired},
+		{"wall clock set back", step(-time.Hour, 60*time.Second), Expired},
+		{"wall clock frozen", step(0, 60*time.Second), Expired},
+		{"machine slept: mono stood still", step(60*time.Second, 0), Expired},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			g := r.grant(r.task(time.Hour), time.Minute)
+			tc.step(r.clock)
+			r.beat()
+			if tc.want == None {
+				r.want(g, None)
+				return
+			}
+			r.want(g, tc.want)
+		})
+	}
+}
+
+func TestTaskDeadlineEndsItsGrants(t *testing.T) {
+	r := newRig(t)
+	task := r.task(30 * time.Second)
+	g := r.grant(task, time.Minute)
+	r.clock.pass(30 * time.Second)
+	r.beat()
+	r.want(g, TaskEnded)
+	if _, why := r.Task(task.ID); why != TaskEnded {
+		t.Fatalf("task: %v", why)
+	}
+}
+
+func TestNotYet(t *testing.T) {
+	r := newRig(t)
+	g := r.grant(r.task(time.Hour), time.Minute, func(g *Grant) { g.NotBefore = g.NotBefore.Add(MaxAhead + 1) })
+	r.want(g, NotYet)
+	r.clock.pass(time.Second)
+	r.want(g, None)
+}
+
+func TestSilentStoreDenies(t *testing.T) {
+	for name, step := range map[string]func(*clock){
+		"time passes":           func(c *clock) { c.pass(DefaultMaxStaleness + 1) },
+		"the machine has slept": func(c *clock) { c.wall.Add(int64(DefaultMaxStaleness + 1)) },
+		"the wall clock stands": func(c *clock) { c.mono.Add(int64(DefaultMaxStaleness + 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			g := r.grant(r.task(time.Hour), time.Minute)
+			live, _ := r.Lookup(g.ID)
+			step(r.clock)
+			r.want(g, NotFresh)
+			if why := r.Still(live); why != NotFresh {
+				t.Fatalf("Still: %v", why)
+			}
+			if _, why := r.Task(g.Task); why != NotFresh {
+				t.Fatalf("Task: %v", why)
+			}
+			r.beat()
+			r.want(g, None)
+		})
+	}
+}
+
+func TestEmptyTableDenies(t *testing.T) {
+	table := NewTable(TableConfig{})
+	if _, why := table.Lookup(NewID(GrantPrefix)); why != NotFresh {
+		t.Fatalf("before the first state: %v", why)
+	}
+}
+
+// TestNewViewCountsOn: a view that is built anew, after the wall clock was set
+// back, must not count a deadline from the beginning.
+func TestNewViewCountsOn(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		task, ttl time.Duration
+		want      Reason
+	}{
+		{"of a grant", time.Hour, time.Minute, Expired},
+		{"of a task", time.Minute, time.Hour, TaskEnded},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			task := r.task(tc.task)
+			g := r.grant(task, tc.ttl)
+			live, _ := r.Lookup(g.ID)
+			r.clock.wall.Add(int64(-3 * time.Second))
+			r.feed.breaks <- errors.New("connection lost")
+			r.n = 0
+			copyT, copyG := *task, *g
+			r.send(Event{Task: &copyT})
+			r.send(Event{Grant: &copyG})
+			r.n += 10
+			r.beat()
+			r.want(g, None)
+			r.clock.pass(time.Minute)
+			r.beat()
+			r.want(g, tc.want)
+
+			// The record in hand is of the old view; a fence reaches it all the same.
+			r.clock.pass(-30 * time.Second)
+			r.fence(ScopeGrant, g.ID, Revoked)
+			if why := r.Still(live); why == None {
+				t.Fatal("a fenced grant still lives for who looked it up before")
+			}
+		})
+	}
+}
+
+func TestWhatIsGoneFromTheStoreIsGone(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	g := r.grant(task, time.Minute)
+	r.feed.breaks <- errors.New("connection lost")
+	r.send(Event{Task: task})
+	r.beat()
+	r.want(g, UnknownGrant)
+}
+
+func TestUnreadableGrantIsNotLive(t *testing.T) {
+	r := newRig(t)
+	g := r.grant(r.task(time.Hour), time.Minute, func(g *Grant) {
+		g.Constraints = []json.RawMessage{json.RawMessage(`{"type":"object","propertys":{}}`)}
+	})
+	r.want(g, UnknownGrant)
+	many := r.grant(r.task(time.Hour), time.Minute, func(g *Grant) {
+		for i := range MaxBudgets + 1 {
+			g.Budgets = append(g.Budgets, Budget{Key: fmt.Sprint("grant/x", i), Limit: 1})
+		}
+	})
+	r.want(many, UnknownGrant)
+}
+
+func TestSweepForgetsAndLaterFencesStillBite(t *testing.T) {
+	r := newRig(t)
+	short := r.grant(r.task(time.Minute), 30*time.Second)
+	long := r.grant(r.task(time.Hour), 30*time.Minute)
+	r.clock.pass(5 * time.Minute) // beyond forgetAfter; the heartbeat sweeps
+	r.beat()
+	r.beat()
+	r.want(short, UnknownGrant)
+	if c := r.Counts(); c.Grants != 1 || c.Tasks != 1 {
+		t.Fatalf("counts %+v", c)
+	}
+	r.want(long, None)
+	r.fence(ScopeAgent, "corp/a", Revoked)
+	r.want(long, Revoked)
+}
+
+func (r *rig) fund(key string, n int64) {
+	left := &atomic.Int64{}
+	left.Store(n)
+	r.pool.Store(key, left)
+}
+
+func TestBudgetOfOne(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	key := TaskBudget(task.ID, "srv/tool", "")
+	g := r.grant(task, time.Minute, func(g *Grant) { g.Budgets = []Budget{{Key: key, Limit: 1}} })
+	r.fund(key, 1)
+	live, _ := r.Lookup(g.ID)
+	var allowed atomic.Int64
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if _, why, err := r.Spend(t.Context(), live, nil); why == None && err == nil {
+				allowed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if allowed.Load() != 1 {
+		t.Fatalf("%d of 100 calls ran on a budget of one", allowed.Load())
+	}
+}
+
+func TestSpendIsAllOrNothing(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	calls, sum := TaskBudget(task.ID, "srv/tool", ""), TaskBudget(task.ID, "srv/tool", "/amount")
+	g := r.grant(task, time.Minute, func(g *Grant) {
+		g.Budgets = []Budget{{Key: calls, Limit: 2}, {Key: sum, Arg: "/amount", Limit: 100_0000}}
+	})
+	r.fund(calls, 2)
+	r.fund(sum, 100_0000)
+	live, _ := r.Lookup(g.ID)
+	spend := func(amount any) (Spent, Reason) {
+		s, why, err := r.Spend(t.Context(), live, map[string]any{"amount": amount})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, why
+	}
+	for _, bad := range []any{strictjson.Number("-1"), strictjson.Number("0.00001"), "5", nil} {
+		if _, why := spend(bad); why != ConstraintBroken {
+			t.Fatalf("amount %v: %v", bad, why)
+		}
+	}
+	if _, why := spend(strictjson.Number("100.0001")); why != BudgetSpent {
+		t.Fatalf("over the sum: %v", why)
+	}
+	s, why := spend(strictjson.Number("60"))
+	if why != None {
+		t.Fatal(why)
+	}
+	if _, why := spend(strictjson.Number("60")); why != BudgetSpent {
+		t.Fatalf("over what is left: %v", why)
+	}
+	s.GiveBack()
+	s.GiveBack() // no second refund
+	if _, why := spend(strictjson.Number("100")); why != None {
+		t.Fatalf("after giving back: %v", why)
+	}
+	if _, why := spend(strictjson.Number("0")); why != None {
+		t.Fatalf("second call, of nothing: %v", why)
+	}
+	if _, why := spend(strictjson.Number("0")); why != BudgetSpent {
+		t.Fatalf("third call of two: %v", why)
+	}
+}
+
+func TestUnknownDrawDenies(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	g := r.grant(task, time.Minute, func(g *Grant) { g.Budgets = []Budget{{Key: "grant/" + g.ID, Limit: 1}} })
+	live, _ := r.Lookup(g.ID)
+	r.cfg.Draw = func(context.Context, string, int64) (int64, error) { return 0, errors.New("unreachable") }
+	if _, why, err := r.Spend(t.Context(), live, nil); why != Undecided || err == nil {
+		t.Fatalf("%v, %v", why, err)
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	r := newRig(t)
+	r.beat()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Wait(ctx, Rev{1, 1 << 40}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := r.Wait(ctx, Rev{0, 1 << 40}); err != nil {
+		t.Fatalf("a revision of an older epoch: %v", err)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	v := newView()
+	wall, mono := SystemClock()
+	task := &Task{ID: NewID(TaskPrefix), Deadline: wall.Add(time.Hour)}
+	v.apply(Event{Task: task}, wall, mono)
+	ids := make([]ID, 100_000)
+	for i := range ids {
+		ids[i] = NewID(GrantPrefix)
+		v.apply(Event{Grant: &Grant{ID: ids[i], Task: task.ID, Tool: "s/t", NotBefore: wall, Expires: wall.Add(time.Hour), Rev: Rev{1, uint64(i)}}}, wall, mono)
+	}
+	t := NewTable(TableConfig{MaxStaleness: time.Hour})
+	t.view.Store(v)
+	t.heardMono.Store(int64(mono))
+	t.heardWall.Store(wall.UnixNano())
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			if _, why := t.Lookup(ids[i%len(ids)]); why != None {
+				b.Error(why)
+				return
+			}
+		}
+	})
+}
