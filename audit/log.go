@@ -1,0 +1,385 @@
+package audit
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Values of Config.Fsync.
+const (
+	FsyncAlways   = "always"   // before each Append returns: a power failure loses nothing that was answered
+	FsyncInterval = "interval" // once a second: a power failure may lose the records of the last second
+	FsyncNever    = "never"    // when the kernel does; a crash of the process alone loses nothing in any mode
+)
+
+// Config says where and how to record.
+type Config struct {
+	// File is the path of the log. It is created with mode 0600. It must stay
+	// in its place while the Log is open: moved or removed, every Append fails.
+	File string
+	// Fsync is one of the values above; "" is FsyncInterval.
+	Fsync string
+	// Key is the HMAC key of Digest: 32 random bytes.
+	Key []byte
+	// Logger hears of changes of state; nil: nobody does.
+	Logger *zap.Logger
+}
+
+const (
+	keySize   = 32
+	tickEvery = time.Second
+)
+
+var errClosed = errors.New("the audit log is closed")
+
+// Log appends records to one file. It is safe for concurrent use.
+type Log struct {
+	path   string
+	fsync  string
+	logger *zap.Logger
+	macs   sync.Pool // of hash.Hash, HMAC with the key
+	bodies sync.Pool // of *[]byte
+
+	// What is done to the file; fields, so that a test can make a disk fail.
+	write    func([]byte) (int, error)
+	truncate func(int64) error
+	sync     func() error
+
+	// mu is held across the write, against the rule of the house: the order in
+	// which lines reach the file is the sequence, and a line holds the hash of
+	// the one before. The fsync of FsyncInterval is made outside.
+	mu      sync.Mutex
+	f       *os.File
+	seq     uint64 // of the last record in the file
+	prev    string // hash of its line
+	size    int64  // where its line ends
+	synced  uint64 // seq up to which the file is known to be on disk
+	line    []byte
+	hash    hash.Hash
+	err     error  // why nothing can be recorded; nil: as far as is known, it can
+	refused uint64 // records that were refused since err was set
+	closed  bool
+}
+
+// Open opens or creates the log and continues its chain. A torn last line is
+// moved to FILE.torn-N, which a record of KindRecovered tells. It fails if
+// another process has the log open, if others may write the file, and if the
+// end of the file is not that of such a log. How long it takes does not depend
+// on the file's size: only Verify reads all of it.
+func Open(c Config) (*Log, error) {
+	l, err := open(c)
+	if err != nil {
+		return nil, fmt.Errorf("opening audit log %q: %w", c.File, err)
+	}
+	return l, nil
+}
+
+func open(c Config) (_ *Log, err error) {
+	switch c.Fsync {
+	case "":
+		c.Fsync = FsyncInterval
+	case FsyncAlways, FsyncInterval, FsyncNever:
+	default:
+		return nil, fmt.Errorf("fsync %q is not one of %s, %s, %s", c.Fsync, FsyncAlways, FsyncInterval, FsyncNever)
+	}
+	if len(c.Key) != keySize || hmac.Equal(c.Key, make([]byte, keySize)) {
+		return nil, fmt.Errorf("the digest key must be %d random bytes", keySize)
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	f, err := openFile(c.File)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close() // and with it the lock
+		}
+	}()
+
+	key := append([]byte(nil), c.Key...)
+	l := &Log{
+		path: c.File, fsync: c.Fsync, logger: c.Logger.With(zap.String("file", c.File)),
+		f: f, write: f.Write, truncate: f.Truncate, sync: f.Sync,
+		hash: sha256.New(),
+	}
+	l.macs.New = func() any { return hmac.New(sha256.New, key) }
+	l.bodies.New = func() any { b := make([]byte, 0, 1024); return &b }
+	if err := l.resume(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// openFile opens the file as its only writer.
+func openFile(path string) (_ *os.File, err error) {
+	// Of what is not a regular file (a pipe, /dev/null) nothing can be read
+	// back, and some would block here.
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.New("another writer has it open")
+		}
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	if fi.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("mode %v lets others write it", fi.Mode().Perm())
+	}
+	return f, nil
+}
+
+// Append records one decision; Seq, Prev and Sum are set here. When it gives
+// nil the kernel has the whole line (with FsyncAlways, the disk has it). An
+// error means that the decision is not recorded: the caller denies.
+func (l *Log) Append(r Record) error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("audit record: %w", err)
+	}
+	body := l.bodies.Get().(*[]byte)
+	defer l.bodies.Put(body)
+	var err error
+	if *body, err = appendBody((*body)[:0], &r); err != nil {
+		return fmt.Errorf("audit record: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err = l.repairLocked()
+	if err == nil {
+		err = l.appendLocked(*body)
+	}
+	if err != nil {
+		if l.err != nil {
+			l.refused++
+		}
+		return fmt.Errorf("writing audit record: %w", err)
+	}
+	return nil
+}
+
+// appendLocked writes the next line of the chain: all of it or nothing.
+func (l *Log) appendLocked(body []byte) error {
+	b := append(appendHead(l.line[:0], l.seq+1, l.prev), body...)
+	l.hash.Reset()
+	l.hash.Write(b)
+	var sum [sha256.Size]byte
+	n := len(b)
+	b = append(b, sumStart...)
+	b = hex.AppendEncode(b, l.hash.Sum(sum[:0]))
+	b = append(b, sumEnd...)
+	if len(b) > MaxLine {
+		return errTooLong // the limits of the fields keep this from happening
+	}
+	l.hash.Write(b[n:])
+	b = append(b, '\n')
+	l.line = b
+
+	if err := l.writeLocked(b); err != nil {
+		if terr := l.truncate(l.size); terr != nil {
+			err = errors.Join(err, fmt.Errorf("taking back what was written: %w", terr))
+		}
+		l.failLocked(err)
+		return err
+	}
+	l.seq++
+	l.size += int64(len(b))
+	l.prev = hex.EncodeToString(l.hash.Sum(sum[:0]))
+	return nil
+}
+
+func (l *Log) writeLocked(b []byte) error {
+	n, err := l.write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return err
+	}
+	if l.fsync != FsyncAlways {
+		return nil
+	}
+	if err := l.sync(); err != nil {
+		return fmt.Errorf("fsync: %w", err)
+	}
+	l.synced = l.seq + 1
+	return nil
+}
+
+// repairLocked brings a log that failed back to its last whole record and
+// tries it with a record that says so. It gives nil if the log can be written.
+func (l *Log) repairLocked() error {
+	if l.closed {
+		return errClosed
+	}
+	if l.err == nil {
+		return nil
+	}
+	if err := l.inPlace(); err != nil {
+		return err
+	}
+	// What a write left behind may still be there, if it could not be taken
+	// back at that time.
+	if err := l.truncate(l.size); err != nil {
+		return fmt.Errorf("taking back what was written: %w", err)
+	}
+	if l.fsync == FsyncInterval {
+		if err := l.sync(); err != nil {
+			return fmt.Errorf("fsync: %w", err)
+		}
+		l.synced = l.seq
+	}
+	refused := l.refused
+	body, err := appendBody(nil, &Record{
+		Kind: KindResumed,
+		Note: fmt.Sprintf("%d records were refused: %v", refused, l.err),
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.appendLocked(body); err != nil {
+		return err
+	}
+	l.err, l.refused = nil, 0
+	l.logger.Info("audit log is written again", zap.Uint64("refused", refused))
+	return nil
+}
+
+func (l *Log) failLocked(err error) {
+	if l.err == nil {
+		l.logger.Error("audit log cannot be written: every decision is now a denial", zap.Error(err))
+	}
+	l.err = err
+}
+
+// inPlace fails when the path no longer leads to the open file: what is then
+// written is seen by nobody.
+func (l *Log) inPlace() error {
+	have, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	want, err := os.Stat(l.path)
+	if err == nil && !os.SameFile(have, want) {
+		err = errors.New("another file is in its place")
+	}
+	if err != nil {
+		return fmt.Errorf("the file was moved or removed: %w", err)
+	}
+	return nil
+}
+
+// Digest is the HMAC-SHA-256 of the canonical arguments with the log's key,
+// hex; "" for no bytes. Keyed, because arguments are often guessed more easily
+// than a hash is inverted.
+func (l *Log) Digest(args []byte) string {
+	if len(args) == 0 {
+		return ""
+	}
+	mac := l.macs.Get().(hash.Hash)
+	defer l.macs.Put(mac)
+	mac.Reset()
+	mac.Write(args)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Healthy gives nil if, as far as is known, the next record can be written.
+func (l *Log) Healthy() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	return l.err
+}
+
+// Run looks after the log once a second until ctx ends, and then gives nil: it
+// makes the fsync of FsyncInterval, sees whether the file is still in its
+// place, and tries to get a failed log going. It is needed in every mode: a
+// service that is taken out of use because it is not Healthy gets no calls
+// that could try.
+func (l *Log) Run(ctx context.Context) error {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			l.tick()
+		}
+	}
+}
+
+func (l *Log) tick() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	if err := l.inPlace(); err != nil {
+		l.failLocked(err)
+	}
+	l.repairLocked() // if it cannot, l.err still says why
+	from, to := l.synced, l.seq
+	l.mu.Unlock()
+	if l.fsync != FsyncInterval || from == to {
+		return
+	}
+
+	err := l.sync()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed: // Close has made its own
+	case err != nil:
+		// The kernel may have dropped those pages and report it only once, so
+		// a later success does not bring them back: say which they were.
+		l.failLocked(fmt.Errorf("fsync: records %d to %d may not be on disk: %w", from+1, to, err))
+	default:
+		l.synced = max(l.synced, to)
+	}
+}
+
+// Close makes a last fsync and gives up the file. Later Appends fail.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if err := errors.Join(l.sync(), l.f.Close()); err != nil {
+		return fmt.Errorf("closing audit log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// noPrev is the prev of the first line.
+const noPrev = "0000000000000000000000000000000000000000000000000000000000000000"
+
+const (
+	sumStart = `,"sum":"`
+	sumEnd   = `"}`
+	sumLen   = len(sumStart) + 2*sha256.Size + len(sumEnd)
+)
+
+// Summary is what a chain of good lines comes to.
+type Summary struct {
+	Lines       uint64    // also the seq of the last
+	First, Last time.Time // of the first and the last record
+	LastHash    string    // SHA-256 of the last line, hex: the prev of the next; 64 zeros for an empty log
+}
+
+// Verify reads a log from its first line and gives an error that names the
+// first line that is not what a Log wrote there, and why; the Summary is then
+// of the lines before it.
+//
+// A changed, missing, doubled or moved line is found, unless all that follows
+// was written anew. That, and lines that are missing at the end, show only
+// against an earlier Summary that was kept out of the writer's reach: Lines
+// must not have become fewer, and the line of that number must still have that
+// LastHash.
+func Verify(r io.Reader) (Summary, error) {
+	return Summary{LastHash: noPrev}.verify(r)
+}
+
+// verify goes on from s.
+func (s Summary) verify(r io.Reader) (Summary, error) {
+	in := bufio.NewReaderSize(r, MaxLine+1)
+	for {
+		line, err := in.ReadSlice('\n')
+		switch {
+		case err == io.EOF && len(line) == 0:
+			return s, nil
+		case err == io.EOF:
+			err = errors.New("no newline at its end: it is torn, or the log is cut")
+		case errors.Is(err, bufio.ErrBufferFull):
+			err = errTooLong
+		case err != nil:
+			return s, fmt.Errorf("reading line %d: %w", s.Lines+1, err)
+		default:
+			err = s.next(line[:len(line)-1])
+		}
+		if err != nil {
+			return s, fmt.Errorf("line %d: %w", s.Lines+1, err)
+		}
+	}
+}
+
+// next takes the line that follows in the chain.
+func (s *Summary) next(line []byte) error {
+	r, hash, err := parseLine(line)
+	switch {
+	case err != nil:
+		return err
+	case r.Seq != s.Lines+1:
+		return fmt.Errorf("seq is %d where %d belongs: lines are missing, doubled or moved", r.Seq, s.Lines+1)
+	case r.Prev != s.LastHash:
+		return errors.New("prev is not the hash of the line before: one of them was replaced")
+	}
+	if s.Lines == 0 {
+		s.First = r.Time
+	}
+	s.Lines, s.Last, s.LastHash = r.Seq, r.Time, hash
+	return nil
+}
+
+var errTooLong = fmt.Errorf("longer than %d bytes", MaxLine)
+
+// parseLine reads one line without its newline and checks all that the line
+// can tell by itself; hash is what the next line carries as prev.
+func parseLine(line []byte) (r Record, hash string, err error) {
+	if len(line) > MaxLine {
+		return r, "", errTooLong
+	}
+	body, sum, ok := cutSum(line)
+	if !ok {
+		return r, "", errors.New("not a record: no sum at its end")
+	}
+	if hexSum(body) != sum {
+		return r, "", errors.New("its bytes do not give its sum: it was changed")
+	}
+	if err := json.Unmarshal(line, &r, json.RejectUnknownMembers(true)); err != nil {
+		return r, "", fmt.Errorf("not a record: %w", err)
+	}
+	if !bytes.HasPrefix(line, appendHead(nil, r.Seq, r.Prev)) {
+		return r, "", errors.New("not a record: it does not begin with seq and prev")
+	}
+	return r, hexSum(line), nil
+}
+
+func cutSum(line []byte) (body []byte, sum string, ok bool) {
+	n := len(line) - sumLen
+	if n < 0 {
+		return nil, "", false
+	}
+	rest, ok1 := bytes.CutPrefix(line[n:], []byte(sumStart))
+	rest, ok2 := bytes.CutSuffix(rest, []byte(sumEnd))
+	return line[:n], string(rest), ok1 && ok2
+}
+
+// appendHead appends the start of a line, up to where the body begins.
+func appendHead(b []byte, seq uint64, prev string) []byte {
+	b = strconv.AppendUint(append(b, `{"seq":`...), seq, 10)
+	return append(append(append(b, `,"prev":"`...), prev...), `",`...)
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
