@@ -1,0 +1,254 @@
+package catalog
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+var (
+	// RFC 9110, Section 5.6.2: token; without upper case and the underscore,
+	// because servers fold "x_a", "X-A" and "x-a" into one variable.
+	headerPattern = regexp.MustCompile("^[a-z0-9!#$%&'*+.^`|~-]{1,64}$")
+	// Visible ASCII but for what delimits or escapes in a query.
+	queryPattern = regexp.MustCompile("^[!-~]{1,64}$")
+)
+
+const queryReserved = "#%&+;="
+
+// forbiddenHeaders can never be inputs of a tool: they carry credentials,
+// frame the message, are consumed on the way, or make some servers run another
+// route than the one that was decided on.
+var (
+	forbiddenHeaders = []string{
+		"authorization", "cookie", "set-cookie", "dpop",
+		"host", "content-length", "content-type", "content-encoding", "transfer-encoding",
+		"connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+		"forwarded", "via", "x-real-ip", "x-request-id", "x-grant",
+		"x-original-url", "x-original-method", "x-rewrite-url",
+		"x-http-method", "x-http-method-override", "x-method-override",
+	}
+	forbiddenPrefixes = []string{":", "x-grant-", "x-envoy-", "x-forwarded-", "proxy-"}
+)
+
+var types = []string{"object", "string", "integer", "number", "boolean", "array"}
+
+// readInput reads what the tool takes: "query", "header" and "body".
+func (t *Tool) readInput(f *fields) error {
+	var err error
+	if v, ok := f.get("query"); ok {
+		if t.Query, err = readScalars(v, "query", checkQueryName); err != nil {
+			return err
+		}
+	}
+	if v, ok := f.get("header"); ok {
+		if t.Header, err = readScalars(v, "header", checkHeaderName); err != nil {
+			return err
+		}
+	}
+	if e, ok := f.find("body"); ok {
+		if !methods[t.Method] {
+			return e.key.errorf("a tool with the method %s takes no body", t.Method)
+		}
+		if t.Body, err = readSchema(e.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readScalars reads a mapping of names to schemas of scalars.
+func readScalars(n *node, what string, checkName func(*node) error) (map[string]*Schema, error) {
+	if n.kind != mapping {
+		return nil, n.errorf("%q must be %s of names to schemas, not %s", what, mapping, n.kind)
+	}
+	if len(n.fields) == 0 {
+		return nil, n.errorf("%q declares nothing; leave it out", what)
+	}
+	out := map[string]*Schema{}
+	folded := map[string]string{}
+	for _, f := range n.fields {
+		if err := checkName(f.key); err != nil {
+			return nil, err
+		}
+		if err := checkFolded(folded, f.key); err != nil {
+			return nil, err
+		}
+		sf, err := f.value.keys("type", "enum", "description")
+		if err != nil {
+			return nil, err
+		}
+		s := &Schema{Type: "string"} // with an enum alone
+		_, hasType := sf.find("type")
+		if _, hasEnum := sf.find("enum"); hasType || !hasEnum {
+			if s.Type, err = sf.schemaType(); err != nil {
+				return nil, err
+			}
+		}
+		if s.Type == "object" || s.Type == "array" {
+			return nil, f.value.errorf("%s %q: must be a string, integer, number or boolean, not an %s", what, f.key.text, s.Type)
+		}
+		if err := s.readEnum(sf); err != nil {
+			return nil, err
+		}
+		out[f.key.text] = s
+	}
+	return out, nil
+}
+
+// readSchema reads a schema of any type. Its depth is bounded by the YAML
+// reader.
+func readSchema(n *node) (*Schema, error) {
+	f, err := n.keys("type", "description", "enum", "required", "properties", "items")
+	if err != nil {
+		return nil, err
+	}
+	s := &Schema{}
+	if s.Type, err = f.schemaType(); err != nil {
+		return nil, err
+	}
+	for _, k := range []struct{ word, of string }{{"properties", "object"}, {"required", "object"}, {"items", "array"}} {
+		if at, ok := f.key(k.word); ok && s.Type != k.of {
+			return nil, at.errorf("%q goes with the type %s, not %s", k.word, k.of, s.Type)
+		}
+	}
+	if err := s.readEnum(f); err != nil {
+		return nil, err
+	}
+	switch s.Type {
+	case "object":
+		return s, s.readProperties(f)
+	case "array":
+		items, ok := f.get("items")
+		if !ok {
+			return nil, n.errorf("an array needs \"items\"")
+		}
+		s.Items, err = readSchema(items)
+		return s, err
+	}
+	return s, nil
+}
+
+func (s *Schema) readProperties(f *fields) error {
+	if v, ok := f.get("properties"); ok {
+		if v.kind != mapping {
+			return v.errorf("\"properties\" must be %s of names to schemas, not %s", mapping, v.kind)
+		}
+		folded := map[string]string{}
+		for _, p := range v.fields {
+			if p.key.text == "" {
+				return p.key.errorf("a property needs a name")
+			}
+			if err := checkFolded(folded, p.key); err != nil {
+				return err
+			}
+			property, err := readSchema(p.value)
+			if err != nil {
+				return err
+			}
+			if s.Properties == nil {
+				s.Properties = map[string]*Schema{}
+			}
+			s.Properties[p.key.text] = property
+		}
+	}
+	var err error
+	s.Required, err = f.strings("required", func(v *node) error {
+		if s.Properties[v.text] == nil {
+			return v.errorf("required property %q is not in \"properties\"", v.text)
+		}
+		return nil
+	})
+	return err
+}
+
+// readEnum reads the two keywords that every schema may have.
+func (s *Schema) readEnum(f *fields) error {
+	if _, ok := f.find("description"); ok {
+		v, err := f.text("description")
+		if err != nil {
+			return err
+		}
+		s.Description = v.text
+	}
+	at, ok := f.key("enum")
+	if !ok {
+		return nil
+	}
+	if s.Type != "string" {
+		return at.errorf("\"enum\" goes with the type string, not %s", s.Type)
+	}
+	var err error
+	s.Enum, err = f.strings("enum", func(*node) error { return nil })
+	if err == nil && len(s.Enum) == 0 {
+		return at.errorf("an empty \"enum\" permits nothing")
+	}
+	return err
+}
+
+func (f *fields) schemaType() (string, error) {
+	v, err := f.text("type")
+	if err != nil {
+		return "", err
+	}
+	if !slices.Contains(types, v.text) {
+		return "", v.errorf("type %q: must be one of %s", v.text, strings.Join(types, ", "))
+	}
+	return v.text, nil
+}
+
+func checkQueryName(n *node) error {
+	if !queryPattern.MatchString(n.text) || strings.ContainsAny(n.text, queryReserved) {
+		return n.errorf("query parameter %q: must be 1 to 64 visible ASCII characters other than %s", n.text, queryReserved)
+	}
+	return nil
+}
+
+func checkHeaderName(n *node) error {
+	forbidden := slices.Contains(forbiddenHeaders, n.text) ||
+		slices.ContainsFunc(forbiddenPrefixes, func(p string) bool { return strings.HasPrefix(n.text, p) })
+	if forbidden {
+		return n.errorf("header %q can never be an input of a tool", n.text)
+	}
+	if !headerPattern.MatchString(n.text) {
+		return n.errorf("header %q: must be a lower-case HTTP field name of at most 64 characters without an underscore", n.text)
+	}
+	return nil
+}
+
+// checkFolded refuses names that differ only in case: a call that has both is
+// refused as ambiguous, so such a schema could never be met.
+func checkFolded(seen map[string]string, key *node) error {
+	fold := strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, key.text)
+	if other, ok := seen[fold]; ok {
+		return key.errorf("names %q and %q differ only in case", other, key.text)
+	}
+	seen[fold] = key.text
+	return nil
+}
+
+// checkPointer wants a JSON Pointer (RFC 6901) to a place that the schema
+// declares. It does not lead into arrays: their elements have no fixed places.
+func checkPointer(v *node, s *Schema) error {
+	if !strings.HasPrefix(v.text, "/") {
+		return v.errorf("opaque %q: must be a JSON Pointer into the input, such as /body/note", v.text)
+	}
+	for escaped := range strings.SplitSeq(v.text[1:], "/") {
+		// RFC 6901, Section 4: ~1 first, so that ~01 becomes ~1.
+		name := strings.ReplaceAll(strings.ReplaceAll(escaped, "~1", "/"), "~0", "~")
+		if again := strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1"); again != escaped {
+			return v.errorf("opaque %q: \"~\" must be followed by 0 or 1 (RFC 6901, Section 3)", v.text)
+		}
+		if s = s.Properties[name]; s == nil {
+			return v.errorf("opaque %q: the input has no such property", v.text)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+// Package cedar decides by Cedar policies (https://docs.cedarpolicy.com). Load
+// reads a directory into a Set; Set.Decide is a grants.Decider. No Cedar type
+// leaves this package.
+//
+// Invariants:
+//   - A Set never changes: a reload makes another one, and a batch is decided
+//     by one Set alone.
+//   - A Set that was loaded has been validated against the schema that the
+//     catalogue gives (SchemaText), and every tool, server, set, action, group
+//     and kind that it names exists.
+//   - Cedar skips a policy that errs, so an erring forbid would vanish: any
+//     evaluation error denies.
+//   - Policy sees all of a call's input, exactly, but for what the catalogue
+//     calls opaque; what has no exact Cedar value denies (Unrepresentable).
+//   - The order of policies, files and maps decides nothing.
+package cedar
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	cedargo "github.com/cedar-policy/cedar-go"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// Config says what a Set is loaded from.
+type Config struct {
+	Dir     string           // holds *.cedar and, if there is one, entities.json
+	Catalog *catalog.Catalog // required
+	Groups  []string         // groups that identities are mapped to; policy may name them beside those of entities.json
+}
+
+// Set is one validated set of policies with its entities. It is safe for
+// concurrent use.
+type Set struct {
+	revision grants.Digest
+	ids      []string          // sorted
+	base     cedargo.EntityMap // what no request changes
+	tools    map[string]*tool  // SERVER/TOOL -> its routes and input
+	kinds    map[string]kind   // task kind that a policy's scope names -> its routes
+	anyKind  kind              // for any other kind
+}
+
+// tool is what deciding about one tool needs.
+type tool struct {
+	uid, action         cedargo.EntityUID // the tool and its call action
+	input               *shape
+	call, grant, revoke route
+}
+
+// kind is the routes of the task actions for one task kind.
+type kind struct{ start, end route }
+
+// Load reads, checks and validates the policies of a directory. It is all or
+// nothing: the error joins every fault that was found (up to 50), each with
+// file and line. Nothing of a directory that fails is ever used.
+func Load(cfg Config) (*Set, error) {
+	if cfg.Catalog == nil {
+		return nil, errors.New("loading policies: no catalogue")
+	}
+	src, err := readSource(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading policies: %w", err)
+	}
+	s, err := load(src, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("loading policies from %s: %w", cfg.Dir, err)
+	}
+	return s, nil
+}
+
+func load(src source, cfg Config) (*Set, error) {
+	inputs, err := shapes(cfg.Catalog)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := newSchema(cfg.Catalog, inputs).Resolve()
+	if err != nil {
+		return nil, fmt.Errorf("schema of the catalogue: %w", err)
+	}
+	base := catalogEntities(cfg.Catalog, schema)
+	if err := addEntities(base, src.entities, cfg.Groups); err != nil {
+		return nil, err
+	}
+	policies, err := parsePolicies(src.policies)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPolicies(policies, schema, base); err != nil {
+		return nil, err
+	}
+
+	s := newSet(policies, base, inputs)
+	s.revision = src.digest(cfg)
+	return s, nil
+}
+
+func newSet(policies []*parsed, base cedargo.EntityMap, inputs map[string]*shape) *Set {
+	s := &Set{base: base, tools: map[string]*tool{}, kinds: map[string]kind{}}
+	ix := index{}
+	for _, p := range policies {
+		s.ids = append(s.ids, p.id)
+		ix.add(entry{cedargo.PolicyID(p.id), p.policy})
+	}
+	slices.Sort(s.ids)
+	s.makeRoutes(ix, inputs)
+	return s
+}
+
+// Revision is a SHA-256 over all that decisions rest on: policy files, entities,
+// the catalogue, the groups, and how this package puts an input to Cedar. Two
+// loads of the same have the same revision.
+func (s *Set) Revision() grants.Digest { return s.revision }
+
+// Policies returns the ids of all policies, sorted.
+func (s *Set) Policies() []string { return slices.Clone(s.ids) }
+
+// mapping names how an Input becomes a Cedar request. It is raised with any
+// change that could change a decision, so that grants are then decided anew.
+const mapping = "toolgrant cedar mapping 1"
+
+func (s source) digest(cfg Config) grants.Digest {
+	h := sha256.New()
+	write := func(part []byte) { // with its length: no two lists of parts run together
+		_ = binary.Write(h, binary.BigEndian, uint64(len(part)))
+		h.Write(part)
+	}
+	write([]byte(mapping))
+	write(cfg.Catalog.Digest[:])
+	write(s.entities)
+	for _, f := range s.policies { // sorted by name
+		write([]byte(f.name))
+		write(f.text)
+	}
+	write(nil) // no file has the empty name
+	for _, g := range slices.Compact(slices.Sorted(slices.Values(cfg.Groups))) {
+		write([]byte(g))
+	}
+	return grants.Digest(h.Sum(nil))
+}

@@ -1,0 +1,539 @@
+package cedar
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var _ grants.Decider = (*Set)(nil).Decide
+
+func testCatalog(t testing.TB) *catalog.Catalog {
+	t.Helper()
+	c, err := catalog.Load("testdata/tools.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// dir writes files, name and text in turn, into a new directory.
+func dir(t testing.TB, files ...string) string {
+	t.Helper()
+	d := t.TempDir()
+	for i := 0; i < len(files); i += 2 {
+		if err := os.WriteFile(filepath.Join(d, files[i]), []byte(files[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+func config(t testing.TB, files ...string) Config {
+	return Config{Dir: dir(t, files...), Catalog: testCatalog(t), Groups: []string{"orchestrators", "ops"}}
+}
+
+// policies loads one file of policies in which T:: stands for Toolgrant::.
+func policies(t testing.TB, text string) *Set {
+	t.Helper()
+	s, err := Load(config(t, "p.cedar", long(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func long(text string) string { return strings.ReplaceAll(text, " T::", " Toolgrant::") }
+
+func example(t testing.TB) *Set {
+	t.Helper()
+	s, err := Load(Config{Dir: "testdata/example", Catalog: testCatalog(t), Groups: []string{"orchestrators"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func decide(t testing.TB, s *Set, in grants.Input) grants.Decision {
+	t.Helper()
+	ds, err := s.Decide(context.Background(), []grants.Input{in})
+	if err != nil || len(ds) != 1 {
+		t.Fatalf("Decide: %d decisions, %v", len(ds), err)
+	}
+	return ds[0]
+}
+
+// want compares a decision with "allow IDS" or "REASON IDS".
+func want(t *testing.T, got grants.Decision, text string) {
+	t.Helper()
+	verdict := got.Reason.String()
+	if got.Allow {
+		verdict = "allow"
+		if got.Reason != grants.None {
+			t.Errorf("allowed with the reason %v", got.Reason)
+		}
+	}
+	if s := strings.Join(append([]string{verdict}, got.Policies...), " "); s != text {
+		t.Errorf("got %q, want %q", s, text)
+	}
+}
+
+const permitAll = `@id("all") permit (principal, action, resource);` + "\n"
+
+func TestRefused(t *testing.T) {
+	entity := func(typ, id, rest string) string {
+		return fmt.Sprintf(`{"uid": {"type": "Toolgrant::%s", "id": %q}, "attrs": {}, "parents": []%s}`, typ, id, rest)
+	}
+	group := func(id, parent string) string {
+		return fmt.Sprintf(`{"uid": {"type": "Toolgrant::AgentGroup", "id": %q}, "attrs": {}, "parents": [{"type": "Toolgrant::AgentGroup", "id": %q}]}`, id, parent)
+	}
+	rule := func(scope string) string { return "\n\n" + `@id("a") permit (` + scope + `);` }
+	when := func(scope, condition string) string {
+		return `@id("a") permit (` + scope + `)` + "\nwhen {\n" + condition + ` };`
+	}
+	const pay = `principal, action == T::Action::"call:bank/pay", resource`
+	for _, tt := range []struct {
+		name  string
+		files []string // name, text, name, text …
+		want  []string // parts of the error
+	}{
+		{"no file", []string{"README", "x"}, []string{"no *.cedar", "nothing could ever be permitted"}},
+		{"no policy", []string{"p.cedar", "// none yet\n"}, []string{"nothing could ever be permitted"}},
+		{"syntax", []string{"p.cedar", permitAll + "@id(\"b\")\npermit (principal action, resource);"}, []string{"p.cedar:3:"}},
+		{"half a file", []string{"p.cedar", permitAll[:40]}, []string{"p.cedar:1:"}},
+		{"not UTF-8", []string{"p.cedar", permitAll + "// \xff"}, []string{"p.cedar: not UTF-8"}},
+		{"NUL", []string{"p.cedar", permitAll + "\x00"}, []string{"p.cedar", "NUL"}},
+		{"block comment", []string{"p.cedar", permitAll + `/* @id("b") permit (principal, action, resource); */`}, []string{"p.cedar:2: block comment"}},
+		{"hidden by a bare CR", []string{"p.cedar", permitAll + "// x\r" + permitAll}, []string{"p.cedar:2: carriage return"}},
+		{"bare CR", []string{"p.cedar", permitAll + "\r" + permitAll}, []string{"p.cedar:2: carriage return"}},
+		{"string over lines", []string{"p.cedar", "@id(\"a\nb\") permit (principal, action, resource);"}, []string{"p.cedar:1: string"}},
+		{"template", []string{"p.cedar", rule(`principal == ?principal, action, resource`)}, []string{"p.cedar:3:"}},
+		{"no id", []string{"p.cedar", permitAll + "permit (principal, action, resource);"}, []string{"p.cedar:2:", "@id"}},
+		{"empty id", []string{"p.cedar", `@id permit (principal, action, resource);`}, []string{"p.cedar:1:", "@id"}},
+		{"long id", []string{"p.cedar", `@id("` + strings.Repeat("x", 129) + `") permit (principal, action, resource);`}, []string{"p.cedar:1:", "128 bytes"}},
+		{"id with a line feed", []string{"p.cedar", `@id("a\nb") permit (principal, action, resource);`}, []string{"p.cedar:1:", "print"}},
+		{"duplicate id", []string{"p.cedar", permitAll, "q.cedar", "\n" + permitAll}, []string{"q.cedar:2:", `@id("all")`, "p.cedar:1"}},
+		{"unknown action", []string{"p.cedar", rule(`principal, action == T::Action::"grnat", resource`)}, []string{"p.cedar:3:", `policy "a"`, `did you mean "grant"?`}},
+		{"unknown tool", []string{"p.cedar", rule("principal, action,\n" + `resource == T::Tool::"github/merge_rp"`)}, []string{"p.cedar:4:", "catalogue", `did you mean "github/merge_pr"?`}},
+		{"unknown tool, far off", []string{"p.cedar", rule(`principal, action, resource == T::Tool::"mail/send"`)}, []string{"p.cedar:3:", `Tool::"mail/send" is not in the catalogue`}},
+		{"unknown tool in a condition", []string{"p.cedar", when(pay, `resource == T::Tool::"bank/pya"`)}, []string{"p.cedar:3:", `did you mean "bank/pay"?`}},
+		{"unknown tool behind a short cut", []string{"p.cedar", when(pay, `true || resource in [ T::Tool::"bank/pya"]`)}, []string{"p.cedar:3:", `did you mean "bank/pay"?`}},
+		{"unknown tool after is", []string{"p.cedar", rule(`principal, action, resource is T::Tool in T::ToolServer::"bnak"`)}, []string{"p.cedar:3:", `did you mean "bank"?`}},
+		{"unknown call action in a list", []string{"p.cedar", rule(`principal, action in [ T::Action::"grant", T::Action::"call:bank/pya"], resource`)}, []string{"p.cedar:3:", `did you mean "call:bank/pay"?`}},
+		{"unknown server", []string{"p.cedar", rule(`principal, action, resource in T::ToolServer::"githbu"`)}, []string{"p.cedar:3:", `did you mean "github"?`}},
+		{"unknown set", []string{"p.cedar", rule(`principal, action, resource in T::ToolSet::"writes"`)}, []string{"p.cedar:3:", `did you mean "write"?`}},
+		{"unknown group", []string{"p.cedar", rule(`principal in T::AgentGroup::"orchestrator", action, resource`)}, []string{"p.cedar:3:", `did you mean "orchestrators"?`}},
+		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", "entities.json"}},
+		{"agent without issuer", []string{"p.cedar", rule(`principal == T::Agent::"alice", action, resource`)}, []string{"p.cedar:3:", "ISSUER/SUBJECT"}},
+		{"no namespace", []string{"p.cedar", rule(`principal, action, resource == Tool::"bank/pay"`)}, []string{"p.cedar:3:", "namespace Toolgrant"}},
+		{"unknown type", []string{"p.cedar", rule(`principal is T::User, action, resource`)}, []string{"p.cedar:3:", "Toolgrant::User"}},
+		{"never applies", []string{"p.cedar", rule(`principal, action == T::Action::"call", resource`)}, []string{"p.cedar:3:", `policy "a"`, "applicable action"}},
+		{"wrong resource type", []string{"p.cedar", rule(`principal, action == T::Action::"start_task", resource is T::Tool`)}, []string{"p.cedar:3:", "applicable action"}},
+		{"wrong type in input", []string{"p.cedar", when(pay, `context has input && context.input.body.to > 3`)}, []string{"p.cedar:1:", `policy "a"`, "Long"}},
+		{"unguarded input", []string{"p.cedar", when(pay, `context.input.body.to == "x"`)}, []string{"p.cedar:1:", "input"}},
+		{"unguarded optional", []string{"p.cedar", when(pay, `context has input && context.input.body.urgent`)}, []string{"p.cedar:1:", "urgent"}},
+		{"misspelt attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.amuont == decimal("1.0")`)}, []string{"p.cedar:1:", "amuont"}},
+		{"opaque attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.memo == "x"`)}, []string{"p.cedar:1:", "memo"}},
+		{"input of another tool", []string{"p.cedar", when(`principal, action in T::Action::"call", resource`, `context has input && context.input.body.to == "x"`)}, []string{"p.cedar:1:", "call:github/merge_pr"}},
+		{"bad decimal", []string{"p.cedar", when(pay, `context has input && context.input.body.amount == decimal("1")`)}, []string{"p.cedar:1:", "decimal"}},
+		{"all faults at once", []string{"p.cedar", rule(`principal, action, resource == T::Tool::"x/y"`), "q.cedar", `@id("b") permit (principal in T::AgentGroup::"x", action, resource);`}, []string{"p.cedar:3:", "q.cedar:1:"}},
+
+		{"parentheses", []string{"p.cedar", when(pay, strings.Repeat("(", 100_000)+"true"+strings.Repeat(")", 100_000))}, []string{"p.cedar:3: brackets nest"}},
+		{"nested sets", []string{"p.cedar", when(pay, strings.Repeat("[", 100_000))}, []string{"p.cedar:3: brackets nest"}},
+		{"nested records", []string{"p.cedar", when(pay, strings.Repeat("{a:", 80_000))}, []string{"p.cedar:3: brackets nest"}},
+		{"nesting over policies", []string{"p.cedar", when(pay, strings.Repeat("(;", 100_000))}, []string{"p.cedar:3: brackets nest"}},
+		{"negations", []string{"p.cedar", when(pay, strings.Repeat("!", 200_000)+"true")}, []string{"p.cedar:3:", "tokens"}},
+		{"minus signs", []string{"p.cedar", when(pay, strings.Repeat("-", 200_000)+"1 == 1")}, []string{"p.cedar:3:", "tokens"}},
+		{"conjunctions", []string{"p.cedar", when(pay, strings.Repeat("true&&", 40_000)+"true")}, []string{"p.cedar:3:", "tokens"}},
+		{"ifs", []string{"p.cedar", when(pay, strings.Repeat("if true then true else ", 10_000)+"true")}, []string{"p.cedar:3:", "tokens"}},
+		{"accesses", []string{"p.cedar", when(pay, "context"+strings.Repeat(".a", 100_000))}, []string{"p.cedar:3:", "joined by dots"}},
+		{"has chain", []string{"p.cedar", when(pay, "context has input\n"+strings.Repeat(". // x\nbody", 66))}, []string{"p.cedar:", "joined by dots"}},
+		{"index chain", []string{"p.cedar", when(pay, "context"+strings.Repeat(`["a"]`, 50_000))}, []string{"p.cedar:3:", "tokens"}},
+		{"large file", []string{"p.cedar", permitAll + strings.Repeat(" ", maxFile)}, []string{"p.cedar", "262144 bytes"}},
+		{"large together", slices.Concat(blank("a"), blank("b"), blank("c"), blank("d"), blank("e")), []string{"e.cedar", "1048576 bytes"}},
+		{"many policies", many(10_001), []string{"10001 policies"}},
+
+		{"entities: empty", []string{"p.cedar", permitAll, "entities.json", ""}, []string{"entities.json:1:"}},
+		{"entities: not an array", []string{"p.cedar", permitAll, "entities.json", `{}`}, []string{"entities.json:1:", "array"}},
+		{"entities: cut off", []string{"p.cedar", permitAll, "entities.json", "[\n" + entity("TaskKind", "k", "")}, []string{"entities.json:2:"}},
+		{"entities: two values", []string{"p.cedar", permitAll, "entities.json", "[]\n[]"}, []string{"entities.json:1:", "more"}},
+		{"entities: misspelt member", []string{"p.cedar", permitAll, "entities.json", "[\n" + `{"uid": {"type": "Toolgrant::AgentGroup", "id": "a"}, "parent": []}]`}, []string{"entities.json:2:", "parent"}},
+		{"entities: duplicate member", []string{"p.cedar", permitAll, "entities.json", "[\n" + entity("AgentGroup", "a", `, "parents": []`) + "]"}, []string{"entities.json:2:", "duplicate"}},
+		{"entities: twice", []string{"p.cedar", permitAll, "entities.json", "[" + entity("TaskKind", "k", "") + ",\n" + entity("TaskKind", "k", "") + "]"}, []string{"entities.json:2:", "twice"}},
+		{"entities: a tool", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Tool", "bank/pay2", "") + "]"}, []string{"entities.json:1:", "bank/pay2"}},
+		{"entities: a tool of the catalogue", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Tool", "bank/pay", "") + "]"}, []string{"entities.json:1:", "bank/pay"}},
+		{"entities: an action", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Action", "x", "") + "]"}, []string{"entities.json:1:", "only"}},
+		{"entities: tags", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Agent", "a/b", `, "tags": {"admin": "yes"}`) + "]"}, []string{"entities.json:1:", "tags"}},
+		{"entities: agent's id", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Agent", "b", "") + "]"}, []string{"entities.json:1:", "ISSUER/SUBJECT"}},
+		{"entities: no id", []string{"p.cedar", permitAll, "entities.json", "[" + entity("AgentGroup", "", "") + "]"}, []string{"entities.json:1:", "type and an id"}},
+		{"entities: two ids", []string{"p.cedar", permitAll, "entities.json", `[{"uid": {"type": "Toolgrant::TaskKind", "id": "k", "__entity": {"type": "Toolgrant::TaskKind", "id": "l"}}}]`}, []string{"entities.json:1:", "__entity"}},
+		{"entities: kind with a parent", []string{"p.cedar", permitAll, "entities.json", `[{"uid": {"type": "Toolgrant::TaskKind", "id": "k"}, "parents": [{"type": "Toolgrant::AgentGroup", "id": "ops"}]}]`}, []string{"entities.json:1:", "no parents"}},
+		{"entities: parent of another type", []string{"p.cedar", permitAll, "entities.json", `[{"uid": {"type": "Toolgrant::AgentGroup", "id": "k"}, "parents": [{"type": "Toolgrant::Agent", "id": "a/b"}]}]`}, []string{"entities.json:1:", "is not an"}},
+		{"entities: unknown parent", []string{"p.cedar", permitAll, "entities.json", "[\n" + group("a", "osp") + "]"}, []string{"entities.json:2:", `did you mean "ops"?`}},
+		{"entities: own parent", []string{"p.cedar", permitAll, "entities.json", "[\n" + group("a", "a") + "]"}, []string{"entities.json:2:", "own ancestor"}},
+		{"entities: loop", []string{"p.cedar", permitAll, "entities.json", "[" + group("a", "b") + ",\n" + group("b", "c") + ",\n" + group("c", "a") + "]"}, []string{"entities.json:3:", "own ancestor"}},
+		{"entities: deep", []string{"p.cedar", permitAll, "entities.json", deepGroups(group, 300)}, []string{"entities.json:", "256 ancestors"}},
+		{"entities: large", []string{"p.cedar", permitAll, "entities.json", "[]" + strings.Repeat(" ", maxEntities)}, []string{"entities.json", "1048576 bytes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := slices.Clone(tt.files)
+			for i := 1; i < len(files); i += 2 {
+				files[i] = long(files[i])
+			}
+			s, err := Load(config(t, files...))
+			if err == nil || s != nil {
+				t.Fatal("loaded")
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %.600q does not have %q", err.Error(), part)
+				}
+			}
+		})
+	}
+}
+
+func blank(name string) []string {
+	return []string{name + ".cedar", strings.Repeat(" ", maxFile-10)}
+}
+
+// many gives n policies in files that are small enough.
+func many(n int) []string {
+	var files []string
+	for i := 0; i < n; {
+		var b strings.Builder
+		for ; i < n && b.Len() < 200_000; i++ {
+			fmt.Fprintf(&b, "@id(\"%d\") permit (principal, action, resource);\n", i)
+		}
+		files = append(files, fmt.Sprintf("%d.cedar", i), b.String())
+	}
+	return files
+}
+
+func deepGroups(group func(id, parent string) string, n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, group(fmt.Sprintf("g%d", i), fmt.Sprintf("g%d", i+1)))
+	}
+	return "[" + strings.Join(all, ",\n") + ",\n" + group(fmt.Sprintf("g%d", n), "ops") + "]"
+}
+
+// What is just inside the bounds must load, and not overflow anything.
+func TestBounds(t *testing.T) {
+	const scope = `@id("a") permit (principal, action == T::Action::"call:bank/pay", resource) when { `
+	for name, condition := range map[string]string{
+		"parentheses":                      strings.Repeat("(", 60) + "true" + strings.Repeat(")", 60),
+		"negations":                        strings.Repeat("!", 16_000) + "true",
+		"minus signs":                      strings.Repeat("-", 16_000) + "1 == 1",
+		"conjunctions":                     strings.Repeat("true&&", 5_000) + "true",
+		"disjunctions":                     strings.Repeat("false||", 5_000) + "true",
+		"sum":                              strings.Repeat("1+", 8_000) + "1 > 0",
+		"ifs":                              strings.Repeat("if true then true else ", 3_000) + "true",
+		"many short chains":                strings.Repeat("context has grant.owner.subject && ", 300) + "false || true",
+		"has chains":                       strings.Repeat("context has input"+strings.Repeat(".body", 64)+" || ", 60) + "true",
+		"brackets and slashes in a string": `"((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((/*\"//" != "//" // ((((((((` + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := policies(t, scope+condition+" };\r\n")
+			want(t, decide(t, s, call("bank/pay", nil, nil)), "allow a")
+		})
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	outside := dir(t, "out.cedar", permitAll)
+	load := func(d string) error {
+		_, err := Load(Config{Dir: d, Catalog: testCatalog(t)})
+		return err
+	}
+	refused := func(name string, make func(d string) error, part string) {
+		t.Run(name, func(t *testing.T) {
+			d := dir(t, "p.cedar", `@id("first") permit (principal, action, resource);`)
+			if err := load(d); err != nil {
+				t.Fatal(err)
+			}
+			if err := make(d); err != nil {
+				t.Fatal(err)
+			}
+			if err := load(d); err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("error %v does not have %q", err, part)
+			}
+		})
+	}
+	refused("link out", func(d string) error {
+		return os.Symlink("../"+filepath.Base(outside)+"/out.cedar", filepath.Join(d, "l.cedar"))
+	}, "l.cedar")
+	refused("absolute link out", func(d string) error {
+		return os.Symlink(filepath.Join(outside, "out.cedar"), filepath.Join(d, "l.cedar"))
+	}, "l.cedar")
+	refused("entities link out", func(d string) error {
+		return os.Symlink("/etc/hostname", filepath.Join(d, "entities.json"))
+	}, "entities.json")
+	refused("link to nothing", func(d string) error {
+		return os.Symlink("gone", filepath.Join(d, "l.cedar"))
+	}, "l.cedar")
+	refused("directory", func(d string) error { return os.Mkdir(filepath.Join(d, "d.cedar"), 0o700) }, "d.cedar: not a regular file")
+	refused("named pipe", func(d string) error { return syscall.Mkfifo(filepath.Join(d, "f.cedar"), 0o600) }, "f.cedar: not a regular file")
+
+	t.Run("no directory", func(t *testing.T) {
+		if load(filepath.Join(outside, "nosuch")) == nil {
+			t.Error("loaded")
+		}
+	})
+	t.Run("links inside, as a mounted ConfigMap has", func(t *testing.T) {
+		d := t.TempDir()
+		if err := os.Mkdir(filepath.Join(d, "..v1"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "..v1", "p.cedar"), []byte(permitAll), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range [][2]string{{"..v1", "..data"}, {"..data/p.cedar", "p.cedar"}} {
+			if err := os.Symlink(l[0], filepath.Join(d, l[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := load(d); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("no catalogue", func(t *testing.T) {
+		if _, err := Load(Config{Dir: outside}); err == nil {
+			t.Error("loaded")
+		}
+	})
+}
+
+func TestReadTwice(t *testing.T) {
+	a := source{policies: []file{{"p", []byte("x")}}, entities: []byte("[]")}
+	read := func(second source) (source, error) {
+		all := []source{a, second}
+		return readTwice(func() (source, error) {
+			next := all[0]
+			all = all[1:]
+			return next, nil
+		})
+	}
+	for name, b := range map[string]source{
+		"text":     {policies: []file{{"p", []byte("y")}}, entities: []byte("[]")},
+		"name":     {policies: []file{{"q", []byte("x")}}, entities: []byte("[]")},
+		"more":     {policies: []file{{"p", []byte("x")}, {"q", nil}}, entities: []byte("[]")},
+		"entities": {policies: []file{{"p", []byte("x")}}, entities: []byte("[ ]")},
+	} {
+		if got, err := read(b); err == nil || got.policies != nil {
+			t.Errorf("%s: a change is not seen", name)
+		}
+	}
+	if got, err := read(a); err != nil || !got.equal(a) {
+		t.Errorf("without a change: %v, %v", got, err)
+	}
+}
+
+func TestRevision(t *testing.T) {
+	load := func(c Config) grants.Digest {
+		t.Helper()
+		s, err := Load(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Revision()
+	}
+	other := func() *catalog.Catalog {
+		text, err := os.ReadFile("testdata/tools.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := catalog.Parse("other", bytes.Replace(text, []byte("sets: [init]"), []byte("sets: [init, read]"), 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}()
+	c := testCatalog(t)
+	base := Config{Dir: dir(t, "p.cedar", permitAll), Catalog: c, Groups: []string{"a", "b"}}
+	revision := load(base)
+	if revision.IsZero() {
+		t.Fatal("no revision")
+	}
+	same := base
+	same.Dir, same.Groups = dir(t, "p.cedar", permitAll), []string{"b", "a", "b"}
+	if load(same) != revision {
+		t.Error("the same has another revision")
+	}
+	for name, c := range map[string]Config{
+		"policy":    {Dir: dir(t, "p.cedar", strings.Replace(permitAll, "permit", "forbid", 1)), Catalog: c, Groups: base.Groups},
+		"file":      {Dir: dir(t, "p.cedar", permitAll, "q.cedar", ""), Catalog: c, Groups: base.Groups},
+		"entities":  {Dir: dir(t, "p.cedar", permitAll, "entities.json", "[]"), Catalog: c, Groups: base.Groups},
+		"catalogue": {Dir: base.Dir, Catalog: other, Groups: base.Groups},
+		"groups":    {Dir: base.Dir, Catalog: c, Groups: []string{"a"}},
+	} {
+		if load(c) == revision {
+			t.Errorf("%s: another %s has the same revision", name, name)
+		}
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	got := example(t).Policies()
+	ids := []string{"inside-a-grant", "orchestrators-start-tasks", "reads-need-no-grant", "release-may-merge", "squash-only"}
+	if diff := cmp.Diff(ids, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The text is stable, and reads back as the very schema that policies are
+// validated against.
+func TestSchemaText(t *testing.T) {
+	c := testCatalog(t)
+	text, err := SchemaText(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/schema.cedarschema"
+	if *update {
+		if err := os.WriteFile(golden, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(old), string(text)); diff != "" {
+		t.Errorf("%s (-update writes it anew):\n%s", golden, diff)
+	}
+	var read schema.Schema
+	if err := read.UnmarshalCedar(text); err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := shapes(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := newSchema(c, inputs).Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := read.Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read back as %v, not %v", got, want)
+	}
+}
+
+func TestDeepSchemaRefused(t *testing.T) {
+	s := &catalog.Schema{Type: "string"}
+	for range maxDepth {
+		s = &catalog.Schema{Type: "array", Items: s}
+	}
+	if _, err := newShape(s, "", nil, maxDepth); err == nil || !strings.Contains(err.Error(), "deeper") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := newShape(s.Items, "", nil, maxDepth); err != nil {
+		t.Error(err)
+	}
+	if _, err := newShape(&catalog.Schema{Type: "null"}, "", nil, maxDepth); err == nil {
+		t.Error("an unknown type was accepted")
+	}
+}
+
+// FuzzLoad: no text of policies makes Load panic or overflow the stack, and
+// what loads is named and decides without errors of its own making.
+func FuzzLoad(f *testing.F) {
+	text, err := os.ReadFile("testdata/example/policies.cedar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(text))
+	for _, seed := range []string{
+		permitAll, `@id("a") permit (principal, action, resource) when { !-(1) == "\"" };`,
+		`@id("a") forbid (principal is Toolgrant::Agent in Toolgrant::AgentGroup::"ci", action in [Toolgrant::Action::"call"], resource) unless { if context has grant then context.grant.ttl > 3 else principal.hasTag("x") && principal.getTag("x") like "a*" };`,
+		"// \r\n@id(\"\\u{1F600}\") permit(principal,action,resource);",
+	} {
+		f.Add(seed)
+	}
+	c := testCatalog(f)
+	entities, err := os.ReadFile("testdata/example/entities.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) > maxFile {
+			return
+		}
+		src := source{policies: []file{{"p.cedar", []byte(text)}}, entities: entities}
+		s, err := load(src, Config{Catalog: c, Groups: []string{"orchestrators"}})
+		if err != nil {
+			return
+		}
+		ids := s.Policies()
+		if len(ids) == 0 || slices.Contains(ids, "") || len(slices.Compact(slices.Clone(ids))) != len(ids) {
+			t.Fatalf("ids %q", ids)
+		}
+		for _, in := range []grants.Input{
+			startTask("release"), grantTool("github/merge_pr"), call("bank/pay", nil, nil),
+			call("github/merge_pr", testGrant("github/merge_pr"), map[string]any{}),
+		} {
+			for _, id := range decide(t, s, in).Policies {
+				if !slices.Contains(ids, id) {
+					t.Fatalf("decided by %q, which is none of %q", id, ids)
+				}
+			}
+		}
+	})
+}
+
+// Inputs that the tests vary.
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+var (
+	builder1 = grants.Principal{Issuer: "corp", Subject: "bot", Groups: []string{"ci"}, Tags: map[string]string{"team": "a"}}
+	lead     = grants.Principal{Issuer: "corp", Subject: "lead", Groups: []string{"orchestrators"}}
+)
+
+func testTask(kind string) *grants.Task {
+	return &grants.Task{ID: "t_1", Kind: kind, Owner: lead, Deadline: now.Add(time.Hour)}
+}
+
+func testGrant(tool string) *grants.Grant {
+	return &grants.Grant{
+		ID: "g_1", Task: "t_1", Agent: builder1, Requester: lead, Tool: tool,
+		NotBefore: now.Add(-time.Minute), Expires: now.Add(9 * time.Minute),
+	}
+}
+
+func startTask(kind string) grants.Input {
+	return grants.Input{Action: grants.ActionStartTask, Requester: lead, Principal: lead, Task: testTask(kind), At: now}
+}
+
+func grantTool(tool string) grants.Input {
+	return testGrant(tool).Ask(testTask("release"), now)
+}
+
+func call(tool string, g *grants.Grant, args any) grants.Input {
+	in := grants.Input{Action: grants.ActionCall + tool, Requester: builder1, Principal: builder1, Tool: tool, Grant: g, Args: args, At: now}
+	if g != nil {
+		in.Task = testTask("release")
+	}
+	return in
+}

@@ -1,0 +1,218 @@
+package cedar
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	cedargo "github.com/cedar-policy/cedar-go"
+
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// Decide answers a batch; it is a grants.Decider. The error is ctx's, and then
+// nothing is decided.
+//
+// A Decision that does not allow says why: Policy (none permits, or one
+// forbids; Policies are the forbidding ones), PolicyError (Policies are those
+// that erred), Unrepresentable (of Args), UnknownTool, or Undecided for an
+// Input whose parts do not make a question: an action that is not known, a
+// missing task or grant, parts that contradict each other.
+func (s *Set) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision, error) {
+	out := make([]grants.Decision, len(in))
+	for i := range in {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("deciding: %w", err)
+		}
+		out[i] = s.decide(&in[i])
+		out[i].Revision = s.revision
+	}
+	return out, nil
+}
+
+func (s *Set) decide(in *grants.Input) grants.Decision {
+	var q question
+	if why := s.ask(in, &q); why != grants.None {
+		return grants.Decision{Reason: why}
+	}
+	return verdict(cedargo.Authorize(q.route, &q.entities, q.request))
+}
+
+// verdict reads what Cedar says. A policy that erred was skipped, and nobody
+// knows what it would have forbidden.
+func verdict(decision cedargo.Decision, diag cedargo.Diagnostic) grants.Decision {
+	var d grants.Decision
+	switch {
+	case len(diag.Errors) > 0:
+		d.Reason = grants.PolicyError
+		for _, e := range diag.Errors {
+			d.Policies = append(d.Policies, string(e.PolicyID))
+		}
+	case decision == cedargo.Allow:
+		d.Allow = true
+	default:
+		d.Reason = grants.Policy
+	}
+	if len(diag.Errors) == 0 {
+		for _, r := range diag.Reasons {
+			d.Policies = append(d.Policies, string(r.PolicyID))
+		}
+	}
+	slices.Sort(d.Policies)
+	return d
+}
+
+// question is an Input as Cedar sees it.
+type question struct {
+	route    route
+	entities view
+	request  cedargo.Request
+}
+
+// ask fills in the question, or says why there is none.
+func (s *Set) ask(in *grants.Input, q *question) grants.Reason {
+	if !validAgent(&in.Principal) || !validAgent(&in.Requester) || in.At.IsZero() {
+		return grants.Undecided
+	}
+	if in.Task != nil && !validAgent(&in.Task.Owner) {
+		return grants.Undecided
+	}
+	q.entities.base = s.base
+	q.request.Principal = q.entities.add(&in.Principal)
+	context := cedargo.RecordMap{"requester": q.entities.add(&in.Requester)}
+
+	var why grants.Reason
+	switch in.Action {
+	case grants.ActionStartTask, grants.ActionEndTask:
+		why = s.askTask(in, q, context)
+	case grants.ActionGrant, grants.ActionRevoke:
+		why = s.askGrant(in, q, context)
+	case grants.ActionCall + in.Tool:
+		why = s.askCall(in, q, context)
+	default:
+		why = grants.Undecided
+	}
+	q.request.Context = cedargo.NewRecord(context)
+	return why
+}
+
+func (s *Set) askTask(in *grants.Input, q *question, context cedargo.RecordMap) grants.Reason {
+	if in.Task == nil || in.Tool != "" || in.Grant != nil || in.Args != nil {
+		return grants.Undecided
+	}
+	k, named := s.kinds[in.Task.Kind]
+	if !named {
+		k = s.anyKind
+	}
+	if q.route = k.start; in.Action == grants.ActionEndTask {
+		q.route = k.end
+	}
+	q.request.Action = actionUID(in.Action)
+	q.request.Resource = cedargo.NewEntityUID(kindType, cedargo.String(in.Task.Kind))
+	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
+		"id":    cedargo.String(in.Task.ID),
+		"kind":  cedargo.String(in.Task.Kind),
+		"owner": q.entities.add(&in.Task.Owner),
+		"ttl":   secondsUp(in.Task.Deadline.Sub(in.At)),
+	})
+	return grants.None
+}
+
+func (s *Set) askGrant(in *grants.Input, q *question, context cedargo.RecordMap) grants.Reason {
+	t, known := s.tools[in.Tool]
+	if !known {
+		return grants.UnknownTool
+	}
+	if !coherent(in) || in.Args != nil {
+		return grants.Undecided
+	}
+	if q.route = t.grant; in.Action == grants.ActionRevoke {
+		q.route = t.revoke
+	}
+	q.request.Action, q.request.Resource = actionUID(in.Action), t.uid
+	g := in.Grant
+	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
+		"id":    cedargo.String(in.Task.ID),
+		"kind":  cedargo.String(in.Task.Kind),
+		"owner": q.entities.add(&in.Task.Owner),
+	})
+	context["ttl"] = secondsUp(g.TTL())
+	context["depth"] = cedargo.Long(g.Depth())
+	context["bound"] = cedargo.Boolean(!g.CNF.IsZero())
+	context["constrained"] = cedargo.Boolean(len(g.Constraints) > 0)
+	if calls, bounded := maxCalls(g.Budgets); bounded {
+		context["max_calls"] = cedargo.Long(calls)
+	}
+	return grants.None
+}
+
+func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) grants.Reason {
+	t, known := s.tools[in.Tool]
+	if !known {
+		return grants.UnknownTool
+	}
+	q.route = t.call
+	q.request.Action, q.request.Resource = t.action, t.uid
+	if g := in.Grant; g != nil {
+		if !coherent(in) {
+			return grants.Undecided
+		}
+		context["grant"] = cedargo.NewRecord(cedargo.RecordMap{
+			"id":    cedargo.String(g.ID),
+			"task":  cedargo.String(g.Task),
+			"kind":  cedargo.String(in.Task.Kind),
+			"owner": q.entities.add(&in.Task.Owner),
+			"ttl":   secondsDown(g.Expires.Sub(in.At)),
+			"age":   secondsUp(in.At.Sub(g.NotBefore)),
+			"depth": cedargo.Long(g.Depth()),
+			"bound": cedargo.Boolean(!g.CNF.IsZero()),
+		})
+	}
+	if in.Args != nil {
+		var b builder
+		input, ok := b.value(t.input, in.Args)
+		if !ok {
+			return grants.Unrepresentable
+		}
+		context["input"] = input
+	}
+	return grants.None
+}
+
+// coherent reports whether the grant is one of the task, for the tool and,
+// where it is what the principal would act by, the principal's.
+func coherent(in *grants.Input) bool {
+	return in.Task != nil && in.Grant != nil &&
+		in.Grant.Task == in.Task.ID && in.Grant.Tool == in.Tool &&
+		(in.Action == grants.ActionRevoke || in.Grant.Agent.ID() == in.Principal.ID())
+}
+
+// maxCalls is the least of the budgets of calls, which is what binds.
+func maxCalls(budgets []grants.Budget) (calls int64, bounded bool) {
+	for _, b := range budgets {
+		if b.Arg == "" && (!bounded || b.Limit < calls) {
+			calls, bounded = b.Limit, true
+		}
+	}
+	return calls, bounded
+}
+
+// Part of a second counts against the asker: what policies bound from above
+// rounds up, what is left of a grant rounds down.
+
+func secondsUp(d time.Duration) cedargo.Long {
+	n := d / time.Second
+	if d%time.Second > 0 {
+		n++
+	}
+	return cedargo.Long(n)
+}
+
+func secondsDown(d time.Duration) cedargo.Long {
+	n := d / time.Second
+	if d%time.Second < 0 {
+		n--
+	}
+	return cedargo.Long(n)
+}

@@ -1,0 +1,134 @@
+package cedar
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	cedargo "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// entry is a policy under its id.
+type entry struct {
+	id     cedargo.PolicyID
+	policy *cedargo.Policy
+}
+
+// route is the policies that could match one action on one resource. Every
+// other policy's scope rules it out, and Cedar reads the scope first, so that
+// such a policy can neither match nor err.
+type route [][]entry
+
+// All implements cedar's PolicyIterator.
+func (r route) All() iter.Seq2[cedargo.PolicyID, *cedargo.Policy] {
+	return func(yield func(cedargo.PolicyID, *cedargo.Policy) bool) {
+		for _, list := range r {
+			for _, e := range list {
+				if !yield(e.id, e.policy) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// scope is what a policy's scope demands of action and resource: to be the
+// entity or in it. The zero entity demands nothing.
+type scope struct{ action, resource cedargo.EntityUID }
+
+// index files each policy under its scope, once (once for each action of an
+// "action in [...]"). What the scope says beyond that (the principal, "is
+// TYPE") is left to Cedar.
+type index map[scope][]entry
+
+func (ix index) add(e entry) {
+	p := (*ast.Policy)(e.policy.AST())
+	var resource cedargo.EntityUID
+	switch s := p.Resource.(type) {
+	case ast.ScopeTypeEq:
+		resource = s.Entity
+	case ast.ScopeTypeIn:
+		resource = s.Entity
+	case ast.ScopeTypeIsIn:
+		resource = s.Entity
+	}
+	for _, action := range scopeActions(p.Action) {
+		key := scope{action, resource}
+		ix[key] = append(ix[key], e)
+	}
+}
+
+// scopeActions gives the actions that a policy is filed under. No request may
+// meet it twice: an action beside its parent is left out.
+func scopeActions(action ast.IsActionScopeNode) []cedargo.EntityUID {
+	switch s := action.(type) {
+	case ast.ScopeTypeEq:
+		return []cedargo.EntityUID{s.Entity}
+	case ast.ScopeTypeIn:
+		return []cedargo.EntityUID{s.Entity}
+	case ast.ScopeTypeInSet:
+		parent := actionUID(callParent)
+		all := slices.Contains(s.Entities, parent)
+		var out []cedargo.EntityUID
+		for _, uid := range s.Entities {
+			if !slices.Contains(out, uid) && (!all || uid == parent || !isCall(uid)) {
+				out = append(out, uid)
+			}
+		}
+		return out
+	}
+	return []cedargo.EntityUID{{}}
+}
+
+// isCall reports whether the action is a child of the call action.
+func isCall(uid cedargo.EntityUID) bool {
+	return strings.HasPrefix(string(uid.ID), grants.ActionCall)
+}
+
+// route gathers the policies for a request's action, with its parents, on a
+// resource, with its parents.
+func (ix index) route(actions, resources []cedargo.EntityUID) route {
+	var r route
+	demandsNothing := []cedargo.EntityUID{{}}
+	for _, action := range slices.Concat(actions, demandsNothing) {
+		for _, resource := range slices.Concat(resources, demandsNothing) {
+			if list := ix[scope{action, resource}]; len(list) > 0 {
+				r = append(r, list)
+			}
+		}
+	}
+	return r
+}
+
+// makeRoutes gathers the policies of every tool and task kind.
+func (s *Set) makeRoutes(ix index, inputs map[string]*shape) {
+	to := func(action string, resources ...cedargo.EntityUID) route {
+		return ix.route([]cedargo.EntityUID{actionUID(action)}, resources)
+	}
+	toKind := func(resources ...cedargo.EntityUID) kind {
+		return kind{start: to(grants.ActionStartTask, resources...), end: to(grants.ActionEndTask, resources...)}
+	}
+	for uid, e := range s.base {
+		if uid.Type != toolType {
+			continue
+		}
+		id := string(uid.ID)
+		resources := append(slices.Collect(e.Parents.All()), uid)
+		action := actionUID(grants.ActionCall + id)
+		s.tools[id] = &tool{
+			uid: uid, action: action, input: inputs[id],
+			call:   ix.route([]cedargo.EntityUID{action, actionUID(callParent)}, resources),
+			grant:  to(grants.ActionGrant, resources...),
+			revoke: to(grants.ActionRevoke, resources...),
+		}
+	}
+	for at := range ix {
+		if at.resource.Type == kindType {
+			s.kinds[string(at.resource.ID)] = toKind(at.resource)
+		}
+	}
+	s.anyKind = toKind()
+}

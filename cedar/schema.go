@@ -1,0 +1,142 @@
+package cedar
+
+import (
+	"fmt"
+
+	cedargo "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/ast"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+const namespace = "Toolgrant"
+
+// Entity types and the parent of the call actions.
+const (
+	agentType  cedargo.EntityType = namespace + "::Agent"
+	groupType  cedargo.EntityType = namespace + "::AgentGroup"
+	toolType   cedargo.EntityType = namespace + "::Tool"
+	serverType cedargo.EntityType = namespace + "::ToolServer"
+	setType    cedargo.EntityType = namespace + "::ToolSet"
+	kindType   cedargo.EntityType = namespace + "::TaskKind"
+	actionType cedargo.EntityType = namespace + "::Action"
+
+	callParent = "call"
+)
+
+func actionUID(action string) cedargo.EntityUID {
+	return cedargo.NewEntityUID(actionType, cedargo.String(action))
+}
+
+// SchemaText returns the schema that policies are validated against, as Cedar's
+// schema language writes it (a .cedarschema file), for editors and for Cedar's
+// other tools. It is a function of the catalogue alone.
+func SchemaText(c *catalog.Catalog) ([]byte, error) {
+	inputs, err := shapes(c)
+	if err != nil {
+		return nil, err
+	}
+	text, err := newSchema(c, inputs).MarshalCedar()
+	if err != nil {
+		return nil, fmt.Errorf("writing the schema: %w", err)
+	}
+	return text, nil
+}
+
+// newSchema is what question, in decide.go, builds requests for.
+func newSchema(c *catalog.Catalog, inputs map[string]*shape) *schema.Schema {
+	agent := ast.EntityType("Agent")
+	task := ast.RecordType{
+		"id":    {Type: ast.String()},
+		"kind":  {Type: ast.String()},
+		"owner": {Type: agent, Annotations: doc("who started the task")},
+	}
+	open := ast.RecordType{
+		"id": task["id"], "kind": task["kind"], "owner": task["owner"],
+		"ttl": {Type: ast.Long(), Annotations: doc("seconds to its deadline, rounded up")},
+	}
+	grant := ast.RecordType{
+		"id":    {Type: ast.String()},
+		"task":  {Type: ast.String(), Annotations: doc("id of its task")},
+		"kind":  {Type: ast.String(), Annotations: doc("kind of its task")},
+		"owner": {Type: agent, Annotations: doc("who started its task")},
+		"ttl":   {Type: ast.Long(), Annotations: doc("seconds left, rounded down")},
+		"age":   {Type: ast.Long(), Annotations: doc("seconds since its window began, rounded up")},
+		"depth": {Type: ast.Long(), Annotations: doc("how often it was delegated")},
+		"bound": {Type: ast.Bool(), Annotations: doc("only the holder of a key can use it")},
+	}
+	requester := ast.Attribute{Type: agent, Annotations: doc("who asks")}
+	aboutTask := ast.RecordType{"requester": requester, "task": {Type: ast.Type("OpenTask")}}
+	aboutGrant := ast.RecordType{
+		"requester":   requester,
+		"task":        {Type: ast.Type("Task")},
+		"ttl":         {Type: ast.Long(), Annotations: doc("seconds of the whole window, rounded up")},
+		"depth":       grant["depth"],
+		"bound":       grant["bound"],
+		"max_calls":   {Type: ast.Long(), Optional: true, Annotations: doc("the least of its budgets of calls; absent: any number")},
+		"constrained": {Type: ast.Bool(), Annotations: doc("its arguments are constrained")},
+	}
+
+	appliesTo := func(resource cedargo.EntityType, context ast.IsType) *ast.AppliesTo {
+		return &ast.AppliesTo{
+			Principals: []ast.EntityTypeRef{agent},
+			Resources:  []ast.EntityTypeRef{ast.EntityType(resource)},
+			Context:    context,
+		}
+	}
+	ns := ast.Namespace{
+		CommonTypes: ast.CommonTypes{
+			"Task":     {Type: task},
+			"OpenTask": {Type: open},
+			"Grant":    {Type: grant},
+		},
+		Entities: ast.Entities{
+			"Agent": {
+				ParentTypes: []ast.EntityTypeRef{"AgentGroup"},
+				Shape: ast.RecordType{
+					"issuer":  {Type: ast.String(), Annotations: doc("alias of who vouches for it")},
+					"subject": {Type: ast.String(), Annotations: doc("as the issuer names it")},
+				},
+				Tags:        ast.String(),
+				Annotations: doc("who calls tools or asks for grants; its id is ISSUER/SUBJECT"),
+			},
+			"AgentGroup": {ParentTypes: []ast.EntityTypeRef{"AgentGroup"}},
+			"TaskKind":   {},
+			"Tool": {
+				ParentTypes: []ast.EntityTypeRef{"ToolServer", "ToolSet"},
+				Annotations: doc("its id is SERVER/TOOL"),
+			},
+			"ToolServer": {},
+			"ToolSet":    {},
+		},
+		Actions: ast.Actions{
+			grants.ActionStartTask: {AppliesTo: appliesTo("TaskKind", aboutTask)},
+			grants.ActionEndTask:   {AppliesTo: appliesTo("TaskKind", aboutTask)},
+			grants.ActionGrant:     {AppliesTo: appliesTo("Tool", aboutGrant)},
+			grants.ActionRevoke:    {AppliesTo: appliesTo("Tool", aboutGrant)},
+			callParent:             {Annotations: doc("the parent of every tool's call action")},
+		},
+	}
+	for i := range c.Servers {
+		for _, t := range c.Servers[i].Tools {
+			ns.Actions[cedargo.String(grants.ActionCall+t.ID)] = ast.Action{
+				Parents: []ast.ParentRef{ast.ParentRefFromID(callParent)},
+				AppliesTo: appliesTo("Tool", ast.RecordType{
+					"requester": requester,
+					"grant":     {Type: ast.Type("Grant"), Optional: true, Annotations: doc("absent: outside of any grant")},
+					"input":     {Type: inputs[t.ID].schemaType(), Optional: true, Annotations: doc("absent: not known")},
+				}),
+			}
+		}
+	}
+	return schema.NewSchemaFromAST(&ast.Schema{Namespaces: ast.Namespaces{namespace: ns}})
+}
+
+func doc(text string) ast.Annotations {
+	if text == "" {
+		return nil
+	}
+	return ast.Annotations{"doc": cedargo.String(text)}
+}
