@@ -1,0 +1,263 @@
+// Package authz is the call door: Envoy's external authorization (ext_authz,
+// envoy.service.auth.v3) in front of every tool.
+//
+// A request is judged by the one credential that it presents:
+//
+//	request ─► parse ─► caller ─► lookup ─► sender ─► constraints ─► decide ─► spend ─► record ─► answer
+//
+// Invariants:
+//   - Only a verdict that says "allow" allows; its zero value denies. Whatever
+//     keeps a decision from being made (an error, a panic, a view that is not
+//     fresh, a record that cannot be written) is turned into a denial in one
+//     place: conclude.
+//   - Reads never leave the process.
+//   - Every decision is on record before it is answered. If the record fails,
+//     what was spent is given back and the answer is no.
+//   - Envoy's types end in this package.
+package authz
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.uber.org/zap"
+
+	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/token"
+)
+
+// Config is what a Door works with. All fields but the last three are required.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Table    *grants.Table
+	Decide   grants.Decider
+	Tokens   *token.Verifier    // the broker's grant tokens
+	Identity *identity.Verifier // identity tokens, for the baseline
+	Log      *audit.Log
+	Logger   *zap.Logger
+
+	// CredentialHeader is the one header a credential is read from, in lower
+	// case; "": authorization, with the scheme Bearer.
+	CredentialHeader string
+	// MaxBody is the largest body in bytes that Envoy may send; 0:
+	// DefaultMaxBody. It is the filter's max_request_bytes.
+	MaxBody int
+	// MaxLag is how long a check waits for the table to reach the revision that
+	// a token was issued at; 0: 100 ms.
+	MaxLag time.Duration
+}
+
+// DefaultMaxBody is the largest body of a call, in bytes.
+const DefaultMaxBody = 64 << 10
+
+// Door decides calls. It is safe for concurrent use.
+type Door struct{ cfg Config }
+
+// New returns a Door.
+func New(cfg Config) *Door {
+	if cfg.CredentialHeader == "" {
+		cfg.CredentialHeader = "authorization"
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	if cfg.MaxLag == 0 {
+		cfg.MaxLag = 100 * time.Millisecond
+	}
+	return &Door{cfg: cfg}
+}
+
+// Check implements authv3.AuthorizationServer. It never returns an error: to
+// Envoy that would be a fault of the filter, not a decision with a reason.
+func (d *Door) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
+	c := &check{id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: d.cfg.Table.Now()}
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Logger.Error("panic in a check", zap.String("decision", c.id), zap.Any("panic", p), zap.Stack("stack"))
+			resp, err = d.conclude(ctx, c, verdict{why: grants.Undecided}), nil
+		}
+	}()
+	return d.conclude(ctx, c, d.judge(ctx, c, req)), nil
+}
+
+// check is one request on its way through the door. What a step has found out
+// is there for the record, whatever becomes of the request.
+type check struct {
+	id    string
+	began time.Time
+	now   time.Time
+
+	call   call
+	caller caller
+}
+
+// verdict is what judge found. Its zero value denies.
+type verdict struct {
+	allow    bool
+	why      grants.Reason // of a denial
+	detail   string        // for the caller: what to mend; never a value of theirs
+	grant    grants.Live   // set with held
+	held     bool          // decided by a grant; else by the baseline
+	spent    grants.Spent
+	decision grants.Decision
+}
+
+func deny(why grants.Reason) verdict { return verdict{why: why} }
+
+// judge decides, and spends. The order is that of the package comment.
+func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) verdict {
+	if why, detail := d.parse(req, &c.call); why != grants.None {
+		return verdict{why: why, detail: detail}
+	}
+	if why := d.identify(ctx, c); why != grants.None {
+		return deny(why)
+	}
+	held := c.caller.grantsFor(c.call.tool.ID)
+	if len(held) == 0 {
+		return d.baseline(ctx, c)
+	}
+	first := verdict{}
+	for i, id := range held {
+		v := d.tryGrant(ctx, c, id)
+		if v.allow {
+			return v
+		}
+		if i == 0 {
+			first = v
+		}
+	}
+	return first // a token that holds a grant for the tool is never tried as baseline
+}
+
+// tryGrant judges the call by one grant.
+func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
+	live, why := d.cfg.Table.Lookup(id)
+	if why != grants.None {
+		return deny(why)
+	}
+	v := verdict{grant: live, held: true}
+	if v.why, v.detail = d.matches(c, live); v.why != grants.None {
+		return v
+	}
+	for _, con := range live.Constraints() {
+		if err := con.Check(c.call.input); err != nil {
+			v.why, v.detail = grants.ConstraintBroken, err.Error()
+			return v
+		}
+	}
+	if v.decision, v.why = d.decide(ctx, c, live); v.why != grants.None {
+		return v
+	}
+	var err error
+	if v.spent, v.why, err = d.cfg.Table.Spend(ctx, live, c.call.input); err != nil {
+		d.cfg.Logger.Warn("drawing a budget", zap.String("decision", c.id), zap.Error(err))
+	}
+	v.allow = err == nil && v.why == grants.None
+	return v
+}
+
+// matches compares the signed token, the sender and the catalogue with the
+// grant in the table: a perfectly signed token is not enough.
+func (d *Door) matches(c *check, live grants.Live) (grants.Reason, string) {
+	g := live.Grant()
+	switch {
+	case !c.caller.names(live):
+		return grants.BadCredential, ""
+	case g.Tool != c.call.tool.ID:
+		return grants.WrongTool, ""
+	case !g.Pin.IsZero() && g.Pin != grants.Digest(c.call.tool.Digest):
+		return grants.ToolChanged, ""
+	case !g.CNF.IsZero():
+		return grants.UnboundToken, "the grant is bound to a key, and this door cannot verify the proof"
+	case c.call.peer != "" && c.call.peer != g.Agent.Subject:
+		return grants.UnboundToken, "the client certificate names another subject than the token"
+	}
+	return grants.None, ""
+}
+
+// decide asks policy about the call and, if the grant was permitted by an older
+// policy revision, about the grant once more: both from one revision.
+func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.Decision, grants.Reason) {
+	g, task := live.Grant(), live.Task()
+	call := grants.Input{
+		Action: grants.ActionCall + c.call.tool.ID, Requester: g.Agent, Principal: g.Agent,
+		Tool: c.call.tool.ID, Task: task, Grant: g, Args: c.call.input, At: c.now,
+	}
+	ds, why := d.ask(ctx, c, call)
+	if why == grants.None && ds[0].Revision != g.Policy {
+		if ds, why = d.ask(ctx, c, call, g.Ask(task, c.now)); why == grants.None && !ds[1].Allow {
+			return ds[1], grants.PolicyChanged
+		}
+	}
+	if why != grants.None {
+		return grants.Decision{}, why
+	}
+	return ds[0], refusal(ds[0])
+}
+
+// baseline decides a call that no grant stands behind. A grant token names its
+// agent only while one of its grants lives, and that grant says who the agent
+// was: a signature alone proves nothing here.
+func (d *Door) baseline(ctx context.Context, c *check) verdict {
+	for i, det := range c.caller.grants {
+		live, why := d.cfg.Table.Lookup(det.GrantID)
+		if why == grants.None && c.caller.names(live) {
+			c.caller.agent = live.Grant().Agent
+			break
+		}
+		if i == len(c.caller.grants)-1 {
+			return deny(cmp.Or(why, grants.BadCredential))
+		}
+	}
+	ds, why := d.ask(ctx, c, grants.Input{
+		Action: grants.ActionCall + c.call.tool.ID, Requester: c.caller.agent, Principal: c.caller.agent,
+		Tool: c.call.tool.ID, Args: c.call.input, At: c.now,
+	})
+	if why != grants.None {
+		return deny(why)
+	}
+	v := verdict{decision: ds[0], why: refusal(ds[0])}
+	if v.why == grants.Policy && len(ds[0].Policies) == 0 {
+		// Nothing permits it: what is missing is a grant.
+		if v.why = grants.NoGrant; len(c.caller.grants) > 0 {
+			v.why = grants.WrongTool
+		}
+	}
+	v.allow = v.why == grants.None
+	return v
+}
+
+// ask puts questions to policy; whatever is not one full answer each is
+// Undecided.
+func (d *Door) ask(ctx context.Context, c *check, in ...grants.Input) ([]grants.Decision, grants.Reason) {
+	ds, err := d.cfg.Decide(ctx, in)
+	if err == nil && len(ds) != len(in) {
+		err = fmt.Errorf("%d decisions for %d questions", len(ds), len(in))
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		d.cfg.Logger.Error("deciding a call", zap.String("decision", c.id), zap.Error(err))
+		return nil, grants.Undecided
+	}
+	return ds, grants.None
+}
+
+// refusal is why a decision does not allow; a denial without a reason has one
+// all the same.
+func refusal(dec grants.Decision) grants.Reason {
+	switch {
+	case dec.Allow && dec.Reason == grants.None:
+		return grants.None
+	case dec.Reason != grants.None:
+		return dec.Reason
+	}
+	return grants.Policy
+}

@@ -1,0 +1,85 @@
+package authz
+
+import (
+	"context"
+	"strings"
+
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/token"
+)
+
+// caller is who the one credential names.
+type caller struct {
+	agent  grants.Principal
+	task   grants.ID      // of a grant token
+	grants []token.Detail // of a grant token, in its order
+}
+
+// grantsFor returns the ids of the token's grants for a tool.
+func (c *caller) grantsFor(tool string) []grants.ID {
+	var ids []grants.ID
+	for _, det := range c.grants {
+		if det.Tool == tool {
+			ids = append(ids, det.GrantID)
+		}
+	}
+	return ids
+}
+
+// names reports whether the token's agent and task are the grant's.
+func (c *caller) names(live grants.Live) bool {
+	g := live.Grant()
+	return g.Agent.ID() == c.agent.ID() && g.Task == c.task
+}
+
+// identify verifies the credential: a grant token for this server, or an
+// identity token whose audience is this server and not the broker too.
+func (d *Door) identify(ctx context.Context, c *check) grants.Reason {
+	resource := c.call.tool.Server.Resource
+	if typ, ok := token.UnverifiedType(c.call.credential); ok && !strings.EqualFold(typ, token.Typ) {
+		return d.identifyByIdentity(c, resource)
+	}
+	claims, why := d.cfg.Tokens.Verify(c.call.credential, resource, c.now)
+	if why != grants.None {
+		return why
+	}
+	if !claims.CNF.Digest().IsZero() {
+		return grants.UnboundToken // no proof of a sender's key is verified here
+	}
+	alias, sub, ok := strings.Cut(claims.Subject, "/")
+	if !ok {
+		return grants.BadCredential
+	}
+	c.caller = caller{
+		agent: grants.Principal{Issuer: alias, Subject: sub},
+		task:  claims.Task.ID, grants: claims.Details,
+	}
+	// A node that has not yet seen the grant's writing waits for it, a little.
+	wait, cancel := context.WithTimeout(ctx, d.cfg.MaxLag)
+	defer cancel()
+	if d.cfg.Table.Wait(wait, claims.Rev) != nil {
+		return grants.NotFresh
+	}
+	c.now = d.cfg.Table.Now()
+	if !c.now.Before(claims.Expires) {
+		return grants.ExpiredToken
+	}
+	return grants.None
+}
+
+func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
+	who, why := d.cfg.Identity.Verify(c.call.credential, c.now)
+	if why != grants.None {
+		return why
+	}
+	// One token for both doors would let a tool server, which sees its callers'
+	// tokens, buy grants with them.
+	if broker, _ := d.cfg.Identity.BrokerAudience(who.Issuer); !who.For(resource) || who.For(broker) {
+		return grants.CredentialKind
+	}
+	if c.call.peer != "" && c.call.peer != who.Principal.Subject {
+		return grants.UnboundToken
+	}
+	c.caller = caller{agent: who.Principal}
+	return grants.None
+}

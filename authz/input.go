@@ -1,0 +1,219 @@
+package authz
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/strictjson"
+)
+
+// readInput reads what the tool will be given into c.input: an object
+// {query?, body?, header?} with the parts that the catalogue declares, never
+// merged. Undeclared query names and bodies are refused; undeclared headers are
+// removed by the answer.
+func (d *Door) readInput(c *call, h headers, query string, raw []byte, text string) (grants.Reason, string) {
+	if text != "" {
+		return grants.Malformed, "Envoy sent the body as text, which changes bytes: set pack_as_bytes: true"
+	}
+	if len(raw) > d.cfg.MaxBody {
+		return grants.TooLarge, fmt.Sprintf("the body is over %d bytes", d.cfg.MaxBody)
+	}
+	if h.length != "" && h.length != strconv.Itoa(len(raw)) {
+		return grants.Malformed, "content-length is not the length of the body"
+	}
+	tool := c.tool
+	c.input = map[string]any{}
+	args, err := readQuery(query, tool.Query)
+	if err != nil {
+		return grants.Malformed, err.Error()
+	}
+	if tool.Query != nil {
+		c.input["query"] = args
+	}
+	if tool.Header != nil {
+		head := map[string]any{}
+		for name, value := range h.declared {
+			if head[name], err = scalar(value, tool.Header[name]); err != nil {
+				return grants.Malformed, fmt.Sprintf("header %q: %v", name, err)
+			}
+		}
+		c.input["header"] = head
+	}
+	if tool.Body == nil {
+		if len(raw) > 0 {
+			return grants.Malformed, "the tool takes no body"
+		}
+		return grants.None, ""
+	}
+	return readBody(c, h, raw)
+}
+
+func readBody(c *call, h headers, raw []byte) (grants.Reason, string) {
+	if h.encoded {
+		return grants.Encoding, "a content-encoding is not read: send the body as it is"
+	}
+	if len(h.contentType) != 1 || !isJSON(h.contentType[0]) {
+		return grants.Encoding, "the body's content-type is application/json, in UTF-8"
+	}
+	body, err := strictjson.Parse(raw, strictjson.Limits{})
+	if err != nil {
+		return grants.Malformed, "body: " + err.Error()
+	}
+	if err := conform(body, c.tool.Body, "/body", c.tool.Opaque); err != nil {
+		return grants.Mismatch, err.Error()
+	}
+	c.input["body"] = body
+	return grants.None, ""
+}
+
+// isJSON accepts application/json, alone or with charset=utf-8.
+func isJSON(contentType string) bool {
+	typ, params, err := mime.ParseMediaType(contentType)
+	if err != nil || typ != "application/json" {
+		return false
+	}
+	for name, value := range params {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
+}
+
+// readQuery reads declared names, once each. What servers read differently is
+// refused: a bare name, an empty pair, ";" and "+" (a blank to some, a plus to
+// others), escapes that are not UTF-8 or hide control characters.
+func readQuery(query string, declared map[string]*catalog.Schema) (map[string]any, error) {
+	args := map[string]any{}
+	if query == "" {
+		return args, nil
+	}
+	for _, pair := range strings.Split(query, "&") {
+		rawName, rawValue, ok := strings.Cut(pair, "=")
+		if !ok || rawName == "" {
+			return nil, errors.New("query: write each parameter as name=value")
+		}
+		if i := strings.IndexFunc(pair, notQuery); i >= 0 {
+			return nil, fmt.Errorf("query: %q is read differently by different servers: write it as a percent escape", pair[i])
+		}
+		name, err1 := unescape(rawName)
+		value, err2 := unescape(rawValue)
+		if err1 != nil || err2 != nil {
+			return nil, errors.New("query: a percent escape is not one of printable UTF-8")
+		}
+		schema, ok := declared[name]
+		if !ok {
+			return nil, fmt.Errorf("query: the tool has no parameter %.64q", name)
+		}
+		if _, twice := args[name]; twice {
+			return nil, fmt.Errorf("query: %q came twice", name)
+		}
+		v, err := scalar(value, schema)
+		if err != nil {
+			return nil, fmt.Errorf("query: %q: %w", name, err)
+		}
+		args[name] = v
+	}
+	return args, nil
+}
+
+// notQuery is what a query may not hold as it is: what RFC 3986, Section 3.4
+// does not allow there, and "+" and ";".
+func notQuery(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~%!$'()*,=:@/?", r))
+}
+
+func unescape(s string) (string, error) {
+	out, err := url.PathUnescape(s)
+	if err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(out) || strings.ContainsFunc(out, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+		return "", errors.New("not printable UTF-8")
+	}
+	return out, nil
+}
+
+// scalar reads a text as what its schema says that it is. A number is written
+// as in JSON, in one way only.
+func scalar(text string, s *catalog.Schema) (any, error) {
+	var v any = text
+	if s.Type != "string" {
+		parsed, err := strictjson.Parse([]byte(text), strictjson.Limits{})
+		if err != nil || strings.TrimSpace(text) != text {
+			return nil, fmt.Errorf("not a JSON %s", s.Type)
+		}
+		v = parsed
+	}
+	return v, conform(v, s, "", nil)
+}
+
+// conform checks what the catalogue declares of a value: type, enum, required
+// members. Undeclared members are left to policy, which refuses what it cannot
+// see (Unrepresentable); opaque ones may be anything.
+func conform(v any, s *catalog.Schema, at string, opaque []string) error {
+	if slices.Contains(opaque, at) {
+		return nil
+	}
+	where := at
+	if where == "" {
+		where = "value"
+	}
+	ok := false
+	switch x := v.(type) {
+	case string:
+		ok = s.Type == "string"
+		if ok && len(s.Enum) > 0 && !slices.Contains(s.Enum, x) {
+			return fmt.Errorf("%s: not one of %s", where, strings.Join(s.Enum, ", "))
+		}
+	case bool:
+		ok = s.Type == "boolean"
+	case strictjson.Number:
+		_, integral := x.Int64()
+		ok = s.Type == "number" || s.Type == "integer" && integral
+	case []any:
+		ok = s.Type == "array"
+		if ok && s.Items != nil {
+			for i, item := range x {
+				if err := conform(item, s.Items, at+"/"+strconv.Itoa(i), opaque); err != nil {
+					return err
+				}
+			}
+		}
+	case map[string]any:
+		ok = s.Type == "object"
+		if ok {
+			for _, name := range s.Required {
+				if _, there := x[name]; !there {
+					return fmt.Errorf("%s: %q is missing", where, name)
+				}
+			}
+			for name, member := range x {
+				child, declared := s.Properties[name]
+				if !declared {
+					continue
+				}
+				if err := conform(member, child, at+"/"+escapePointer(name), opaque); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if !ok {
+		return fmt.Errorf("%s: not of type %s", where, s.Type)
+	}
+	return nil
+}
+
+// escapePointer writes a name as a JSON Pointer token (RFC 6901, Section 3).
+func escapePointer(name string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
+}

@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// style is how a family of endpoints answers: the API in our own form, the
+// token endpoint as RFC 6749, Section 5.2 has it.
+type style uint8
+
+const (
+	apiStyle style = iota
+	oauthStyle
+)
+
+// kind is what a request that was refused before it said what it wants is
+// called on record.
+func (s style) kind(*http.Request) string {
+	if s == oauthStyle {
+		return grants.ActionGrant
+	}
+	return "request"
+}
+
+// answer maps a reason to what the caller gets: the status and error of the
+// API, and the error of the token endpoint, whose status follows from it.
+type answer struct {
+	status int
+	error  string
+	oauth  string
+	help   string
+}
+
+// answers holds every reason, once. RFC 8693, Section 2.2.2 has invalid_request
+// for a bad subject token; RFC 9396, Section 5 and RFC 8707, Section 2 the
+// others.
+var answers = map[grants.Reason]answer{
+	grants.Malformed:       {400, "invalid_request", "invalid_request", "the request cannot be read"},
+	grants.Mismatch:        {400, "invalid_request", "invalid_request", "parts of the request disagree"},
+	grants.TooLarge:        {413, "invalid_request", "invalid_request", "the request is over a stated size"},
+	grants.Encoding:        {415, "invalid_request", "invalid_request", "the body is not in an encoding that is read"},
+	grants.UnknownTool:     {400, "invalid_request", "invalid_scope", "the catalogue has no such tool"},
+	grants.Unrepresentable: {400, "invalid_request", "invalid_request", "something asked has no exact value for policy"},
+
+	grants.NoCredential:   {401, "invalid_token", "invalid_request", "send your identity token: Authorization: Bearer TOKEN"},
+	grants.Ambiguous:      {401, "invalid_request", "invalid_request", "send one identity token, in one place"},
+	grants.BadCredential:  {401, "invalid_token", "invalid_request", "the identity token is not one of a configured issuer's, or not genuine"},
+	grants.ExpiredToken:   {401, "invalid_token", "invalid_request", "the identity token's time is over: get a new one"},
+	grants.UnboundToken:   {401, "invalid_token", "invalid_request", "the identity token is bound to another sender"},
+	grants.CredentialKind: {401, "invalid_token", "invalid_target", "the identity token is not meant for the broker"},
+
+	grants.NoGrant:       {403, "access_denied", "invalid_scope", "there is no such grant"},
+	grants.UnknownGrant:  {404, "not_found", "invalid_request", "there is no such grant, or it is not yours to revoke"},
+	grants.NotYet:        {403, "access_denied", "invalid_request", "the window has not begun"},
+	grants.Expired:       {403, "access_denied", "invalid_request", "the window is over"},
+	grants.Revoked:       {403, "access_denied", "invalid_request", "it was revoked while you asked: ask again"},
+	grants.TaskEnded:     {409, "task_ended", "invalid_request", "the task has ended, and no grant is issued for it: start another"},
+	grants.Superseded:    {403, "access_denied", "invalid_request", "a newer grant stands in its place"},
+	grants.ToolChanged:   {403, "access_denied", "invalid_request", "the tool has changed"},
+	grants.PolicyChanged: {403, "access_denied", "invalid_scope", "the policy of today does not permit it"},
+
+	grants.WrongTool:        {403, "access_denied", "invalid_scope", "it is for another tool"},
+	grants.ConstraintBroken: {403, "access_denied", "invalid_request", "a constraint does not hold"},
+	grants.BudgetSpent:      {403, "access_denied", "invalid_request", "the budget is spent"},
+	grants.Policy:           {403, "access_denied", "invalid_scope", "policy does not permit this for you and this kind of task; the operator finds out why by the decision_id"},
+	grants.PolicyError:      {403, "access_denied", "invalid_scope", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
+
+	grants.UnknownTask:  {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
+	grants.NotTaskAgent: {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
+	grants.BadTTL:       {400, "invalid_request", "invalid_request", "that time cannot be granted: the identity token, the task or the asked time ends too soon"},
+	grants.BadRequest:   {400, "invalid_request", "invalid_request", "the request does not fit together"},
+	grants.Conflict:     {409, "conflict", "invalid_request", "another request was faster: ask again"},
+
+	grants.Limit:        {429, "temporarily_unavailable", "temporarily_unavailable", "a limit is reached: try again later"},
+	grants.NotFresh:     {503, "temporarily_unavailable", "temporarily_unavailable", "the view of grants is older than it may be: try again"},
+	grants.CannotRecord: {503, "temporarily_unavailable", "temporarily_unavailable", "decisions cannot be recorded, so the answer is no"},
+	grants.Undecided:    {503, "temporarily_unavailable", "temporarily_unavailable", "no decision could be made, so the answer is no; tell the operator the decision_id"},
+}
+
+// lookup finds the answer to a refusal; a reason out of the set is Undecided.
+func (rep *reply) lookup() (answer, grants.Reason) {
+	if a, ok := answers[rep.why]; ok {
+		return a, rep.why
+	}
+	return answers[grants.Undecided], grants.Undecided
+}
+
+// status is the HTTP status of a reply in this style.
+func (s style) status(rep reply) int {
+	if rep.why == grants.None {
+		return rep.status
+	}
+	a, _ := rep.lookup()
+	if s == apiStyle || a.status >= 413 {
+		return a.status
+	}
+	if rep.code == "invalid_client" {
+		return http.StatusUnauthorized // RFC 6749, Section 5.2
+	}
+	return http.StatusBadRequest
+}
+
+// answer writes a reply.
+func (s style) answer(w http.ResponseWriter, r *request, rep reply) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store") // RFC 6749, Section 5.1
+	h.Set("X-Content-Type-Options", "nosniff")
+	status := s.status(rep)
+	body := rep.body
+	if rep.why != grants.None {
+		body = s.refusal(r, rep)
+		switch status {
+		case http.StatusUnauthorized:
+			h.Set("WWW-Authenticate", challenge(rep.why))
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			h.Set("Retry-After", strconv.Itoa(1))
+		}
+	}
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body) // the caller has gone: there is nobody to tell
+}
+
+// challenge is RFC 6750, Section 3.
+func challenge(why grants.Reason) string {
+	switch why {
+	case grants.NoCredential, grants.BadRequest:
+		return "Bearer"
+	case grants.Ambiguous:
+		return `Bearer error="invalid_request"`
+	}
+	return `Bearer error="invalid_token"`
+}
+
+func (s style) refusal(r *request, rep reply) any {
+	a, why := rep.lookup()
+	help := a.help
+	if rep.detail != "" {
+		help = rep.detail
+	}
+	if s == oauthStyle {
+		code := a.oauth
+		if rep.code != "" {
+			code = rep.code
+		}
+		return map[string]string{"error": code, "error_description": help, "reason": why.String(), "decision_id": r.id}
+	}
+	return map[string]string{"error": a.error, "reason": why.String(), "decision_id": r.id, "help": help}
+}

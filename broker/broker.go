@@ -1,0 +1,193 @@
+// Package broker is the issue door: HTTP endpoints at which an identity token
+// buys a grant for a task.
+//
+//	identity token ─► caller ─► decide ─► grant ─► token
+//
+// Invariants:
+//   - A task that is unknown, foreign or ended is refused before policy says
+//     anything about tools; unknown and foreign are told apart to nobody.
+//   - Every decision is on record before it is answered. A grant whose record
+//     cannot be written is fenced, and the answer is no.
+//   - A reply to a revocation or a task's end is sent once the table of this
+//     process has the fence: a check that starts after it is not allowed.
+package broker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/token"
+)
+
+// Config is what a Broker works with. All fields but the last two are required.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Store    grants.Store
+	Table    *grants.Table
+	Decide   grants.Decider
+	Identity *identity.Verifier
+	Keys     *token.Keys
+	Issuer   string // our iss: the URL under which the broker is reached
+	Log      *audit.Log
+	Logger   *zap.Logger
+
+	MaxTTL  time.Duration // longest grant; 0: 15 minutes
+	MaxTask time.Duration // longest task; 0: 4 hours
+}
+
+// DefaultTTL is the length of a window that was asked for without one.
+const DefaultTTL = 5 * time.Minute
+
+// Broker serves the issue door. It is safe for concurrent use.
+type Broker struct{ cfg Config }
+
+// New returns a Broker.
+func New(cfg Config) *Broker {
+	if cfg.MaxTTL == 0 {
+		cfg.MaxTTL = 15 * time.Minute
+	}
+	if cfg.MaxTask == 0 {
+		cfg.MaxTask = 4 * time.Hour
+	}
+	return &Broker{cfg: cfg}
+}
+
+// maxBody bounds every request body, in bytes.
+const maxBody = 64 << 10
+
+// settleTime bounds the waits for the table to have what the store has.
+const settleTime = 2 * time.Second
+
+// Handler returns the routes. What it does not know is 404; a known path with
+// another method is 405.
+func (b *Broker) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/tasks", b.door(apiStyle, b.startTask))
+	mux.HandleFunc("POST /v1/tasks/{id}/end", b.door(apiStyle, b.endTask))
+	mux.HandleFunc("DELETE /v1/grants/{id}", b.door(apiStyle, b.revokeGrant))
+	mux.HandleFunc("POST /oauth2/token", b.door(oauthStyle, b.exchange))
+	mux.HandleFunc("GET /.well-known/jwks.json", b.jwks)
+	return mux
+}
+
+func (b *Broker) jwks(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	_, _ = w.Write(b.cfg.Keys.JWKS())
+}
+
+// request is one call on its way through the door.
+type request struct {
+	*http.Request
+	id    string // decision id
+	began time.Time
+	now   time.Time
+	who   identity.Verified
+	body  []byte
+
+	records []audit.Record // what was decided, to be written before the answer
+}
+
+// reply is what a handler found: a refusal if why is not None, else the answer.
+type reply struct {
+	why    grants.Reason
+	detail string // for the caller: what to mend
+	code   string // OAuth error code, where the reason alone does not say it
+	status int
+	body   any
+	undo   func() // what to take back if the record cannot be written
+}
+
+func refused(why grants.Reason, detail string) reply { return reply{why: why, detail: detail} }
+
+// door is the frame of every handler: read, handle, record, answer. A panic in
+// a handler is a refusal like any other.
+func (b *Broker) door(style style, handle func(context.Context, *request) reply) http.HandlerFunc {
+	return func(w http.ResponseWriter, hr *http.Request) {
+		r := &request{Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now()}
+		rep := b.guarded(hr.Context(), r, handle)
+		if len(r.records) == 0 {
+			r.note(audit.Record{Kind: style.kind(hr)})
+		}
+		for i := range r.records {
+			rec := &r.records[i]
+			rec.ID, rec.Time, rec.LatencyUS = r.id, r.now, time.Since(r.began).Microseconds()
+			rec.Requester, rec.Rev = r.who.Principal.ID(), b.cfg.Table.Rev().String()
+			rec.Outcome, rec.Reason, rec.Status = audit.Allow, rep.why, style.status(rep)
+			if rep.why != grants.None {
+				rec.Outcome = audit.Deny
+			}
+			if err := b.cfg.Log.Append(*rec); err != nil {
+				b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
+				if rep.undo != nil {
+					rep.undo()
+				}
+				rep = refused(grants.CannotRecord, "")
+				break
+			}
+		}
+		style.answer(w, r, rep)
+	}
+}
+
+func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Context, *request) reply) (rep reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.cfg.Logger.Error("panic at the issue door", zap.String("decision", r.id), zap.Any("panic", p), zap.Stack("stack"))
+			rep = refused(grants.Undecided, "")
+		}
+	}()
+	if why, detail := r.read(); why != grants.None {
+		return refused(why, detail)
+	}
+	return handle(ctx, r)
+}
+
+// note adds a record; the frame completes and writes it.
+func (r *request) note(rec audit.Record) { r.records = append(r.records, rec) }
+
+// decide puts one batch to policy. Reasons: that of the first refusal;
+// Undecided when there was no full answer.
+func (b *Broker) decide(ctx context.Context, r *request, in []grants.Input) ([]grants.Decision, grants.Reason) {
+	ds, err := b.cfg.Decide(ctx, in)
+	if err == nil && len(ds) != len(in) {
+		err = errors.New("not one decision for each question")
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		b.cfg.Logger.Error("deciding at the issue door", zap.String("decision", r.id), zap.Error(err))
+		return nil, grants.Undecided
+	}
+	for _, d := range ds {
+		switch {
+		case d.Reason != grants.None:
+			return ds, d.Reason
+		case !d.Allow:
+			return ds, grants.Policy
+		}
+	}
+	return ds, grants.None
+}
+
+// settle waits until this process's table has what was written at rev.
+func (b *Broker) settle(rev grants.Rev) error {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	return b.cfg.Table.Wait(ctx, rev)
+}
+
+// fault logs what kept the store from answering and gives the refusal.
+func (b *Broker) fault(r *request, doing string, err error) reply {
+	b.cfg.Logger.Error(doing, zap.String("decision", r.id), zap.Error(err))
+	return refused(grants.Undecided, "it is not known whether this was done: ask again")
+}

@@ -1,0 +1,71 @@
+package broker
+
+import (
+	"io"
+	"strings"
+
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// read takes in the body, bounded.
+func (r *request) read() (grants.Reason, string) {
+	if r.Header.Get("Content-Encoding") != "" {
+		return grants.Encoding, "a content-encoding is not read: send the body as it is"
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Request.Body, maxBody+1))
+	if err != nil {
+		return grants.Malformed, "the body could not be read whole"
+	}
+	if len(body) > maxBody {
+		return grants.TooLarge, "the body is over 64 KiB"
+	}
+	r.body = body
+	return grants.None, ""
+}
+
+// identify verifies the bearer identity token of an API call (RFC 6750, Section
+// 2.1; header alone).
+func (b *Broker) identify(r *request) (grants.Reason, string) {
+	values := r.Header.Values("Authorization")
+	switch {
+	case r.URL.Query().Has("access_token"):
+		return grants.Ambiguous, "a token in the query is not read: send it in the Authorization header"
+	case len(values) == 0:
+		return grants.NoCredential, ""
+	case len(values) > 1:
+		return grants.Ambiguous, ""
+	}
+	scheme, compact, ok := strings.Cut(values[0], " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || strings.ContainsAny(compact, " ,\t") {
+		return grants.Ambiguous, "send Authorization: Bearer and one identity token"
+	}
+	return b.verify(r, compact)
+}
+
+// verify checks that an identity token is genuine and meant for the broker and
+// for no tool server: one for both would let a server that sees it buy grants.
+func (b *Broker) verify(r *request, compact string) (grants.Reason, string) {
+	who, why := b.cfg.Identity.Verify(compact, r.now)
+	if why != grants.None {
+		return why, ""
+	}
+	aud, ok := b.cfg.Identity.BrokerAudience(who.Issuer)
+	if !ok || !who.For(aud) {
+		return grants.CredentialKind, "the identity token's aud must be the one that the broker's configuration names"
+	}
+	for i := range b.cfg.Catalog.Servers {
+		if who.For(b.cfg.Catalog.Servers[i].Resource) {
+			return grants.CredentialKind, "the identity token's aud names the broker and a tool server: get one for the broker alone"
+		}
+	}
+	r.who = who
+	return grants.None, ""
+}
+
+// mustBeJSON refuses a body of another type.
+func (r *request) mustBeJSON() (grants.Reason, string) {
+	if ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(ct), "application/json") {
+		return grants.Encoding, "the body's content-type is application/json"
+	}
+	return grants.None, ""
+}

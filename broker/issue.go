@@ -1,0 +1,201 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// granted is one ask on its way to a grant.
+type granted struct {
+	tool   *catalog.Tool
+	task   *grants.Task
+	grant  grants.Grant
+	reused bool
+}
+
+// maxCalls is what the grant's narrowest count of calls allows; 0: not counted.
+func (g *granted) maxCalls() int64 {
+	var n int64
+	for _, b := range g.grant.Budgets {
+		if b.Arg == "" && (n == 0 || b.Limit < n) {
+			n = b.Limit
+		}
+	}
+	return n
+}
+
+// issue decides what is asked and writes it: all of it, or nothing.
+func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
+	view := b.cfg.Table.Rev() // before anything is read that the decision rests on
+	agent := r.who.Principal
+	for _, a := range asks {
+		r.note(audit.Record{Kind: grants.ActionGrant, Agent: agent.ID(), Tool: a.tool.ID})
+	}
+	task, why := b.cfg.Table.Task(asks[0].task)
+	if why == grants.NotFresh {
+		return refused(why, "")
+	}
+	if task == nil || !task.HasAgent(agent.ID()) {
+		return refused(grants.UnknownTask, "")
+	}
+	for i := range r.records {
+		r.records[i].Task = task.ID
+	}
+	if why != grants.None {
+		return refused(why, "")
+	}
+	gs := make([]granted, len(asks))
+	in := make([]grants.Input, len(asks))
+	for i, a := range asks {
+		if gs[i], why = b.propose(r, task, a, view); why != grants.None {
+			return refused(why, "")
+		}
+		in[i] = gs[i].grant.Ask(task, r.now)
+	}
+	ds, why := b.decide(ctx, r, in)
+	r.decided(ds)
+	if why != grants.None {
+		return refused(why, "")
+	}
+	rev, rep := b.write(ctx, r, gs, ds)
+	if rep.why != grants.None {
+		return rep
+	}
+	rep = b.answerToken(r, gs, rev)
+	rep.undo = func() { b.takeBack(gs) }
+	if rep.why != grants.None {
+		b.takeBack(gs)
+	}
+	return rep
+}
+
+// propose builds the grant that policy is asked about: the window is the
+// shortest of all that bound it, and never longer than was asked.
+func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) (granted, grants.Reason) {
+	ttl := a.ttl
+	if ttl == 0 {
+		ttl = DefaultTTL
+	}
+	end := r.now.Add(min(ttl, b.cfg.MaxTTL))
+	for _, bound := range []time.Time{task.Deadline, r.who.Expires} {
+		if bound.Before(end) {
+			end = bound
+		}
+	}
+	// Whole seconds, as the token's claims have them; both round down, so the
+	// token never says more than the table, and an asked 300 s reads 300.
+	begin := r.now.Truncate(time.Second).UTC()
+	end = end.Truncate(time.Second).UTC()
+	if !end.After(r.now) {
+		return granted{}, grants.BadTTL
+	}
+	g := grants.Grant{
+		ID: grants.NewID(grants.GrantPrefix), Task: task.ID,
+		Agent: r.who.Principal, Requester: r.who.Principal, Identity: r.who.Digest,
+		Tool: a.tool.ID, Pin: grants.Digest(a.tool.Digest),
+		NotBefore: begin, Expires: end, Constraints: compact(a.constraints), Rev: view,
+	}
+	g.Budgets = b.budgets(task.ID, a, g.ID)
+	return granted{tool: a.tool, task: task, grant: g}, grants.None
+}
+
+// budgets are those that the task and tool have already, which asking again
+// neither drops nor refills, and what the ask adds: the first count becomes the
+// task's, a narrower one later the grant's own.
+func (b *Broker) budgets(task grants.ID, a ask, id grants.ID) []grants.Budget {
+	have := b.cfg.Table.TaskBudgets(task, a.tool.ID)
+	if a.maxCalls == 0 {
+		return have
+	}
+	i := slices.IndexFunc(have, func(b grants.Budget) bool { return b.Arg == "" })
+	switch {
+	case i < 0:
+		return append(have, grants.Budget{Key: grants.TaskBudget(task, a.tool.ID, ""), Limit: a.maxCalls})
+	case a.maxCalls < have[i].Limit:
+		return append(have, grants.Budget{Key: grants.GrantBudget(id, ""), Limit: a.maxCalls})
+	}
+	return have
+}
+
+// write puts the grants into the store, but for those that are there already,
+// and waits until the table has them.
+func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grants.Decision) (grants.Rev, reply) {
+	var fresh []grants.Grant
+	rev := b.cfg.Table.Rev()
+	for i := range gs {
+		gs[i].grant.Policy = ds[i].Revision
+		if old := b.living(&gs[i]); old != nil {
+			gs[i].grant, gs[i].reused = *old, true
+		} else {
+			fresh = append(fresh, gs[i].grant)
+		}
+		r.records[i].Grant = gs[i].grant.ID
+	}
+	if len(fresh) == 0 {
+		return rev, reply{}
+	}
+	rev, why, err := b.cfg.Store.Issue(ctx, fresh)
+	if err != nil {
+		b.takeBack(gs)
+		return rev, b.fault(r, "issuing grants", err)
+	}
+	if why != grants.None {
+		return rev, refused(why, "")
+	}
+	if err := b.settle(rev); err != nil {
+		b.takeBack(gs)
+		return rev, b.fault(r, "waiting for the table", err)
+	}
+	return rev, reply{}
+}
+
+// living finds a live grant that is what is proposed, with time enough. The
+// grant is then the decision's cache, by task.
+func (b *Broker) living(p *granted) *grants.Grant {
+	for _, l := range b.cfg.Table.TaskGrants(p.task.ID, p.tool.ID) {
+		if g := l.Grant(); same(g, &p.grant) && !g.Expires.Before(p.grant.Expires) {
+			return g
+		}
+	}
+	return nil
+}
+
+// same reports whether two grants differ in id, window and revision alone.
+func same(a, b *grants.Grant) bool {
+	return a.Agent.ID() == b.Agent.ID() && slices.Equal(a.Agent.Groups, b.Agent.Groups) &&
+		slices.Equal(a.Actors, b.Actors) && a.Client == b.Client && a.Parent == b.Parent &&
+		a.Task == b.Task && a.Tool == b.Tool && a.CNF == b.CNF && a.Identity == b.Identity && a.Policy == b.Policy && a.Pin == b.Pin &&
+		a.Requester.ID() == b.Requester.ID() &&
+		slices.Equal(a.Budgets, b.Budgets) && slices.EqualFunc(a.Constraints, b.Constraints, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
+}
+
+// compact takes the white space out of constraints, so that two ways of
+// writing one are one.
+func compact(cs []json.RawMessage) []json.RawMessage {
+	out := make([]json.RawMessage, len(cs))
+	for i, c := range cs {
+		var buf bytes.Buffer
+		if json.Compact(&buf, c) != nil {
+			buf.Reset()
+			buf.Write(c)
+		}
+		out[i] = buf.Bytes()
+	}
+	return out
+}
+
+// takeBack fences the grants that this request wrote.
+func (b *Broker) takeBack(gs []granted) {
+	for _, g := range gs {
+		if !g.reused {
+			b.undo(grants.ScopeGrant, g.grant.ID, grants.Revoked, g.grant.Expires)
+		}
+	}
+}

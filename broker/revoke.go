@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// revokeGrant handles DELETE /v1/grants/{id}. Revoking what is over is done; a
+// grant that is not there and one that is not the caller's to revoke are
+// answered alike.
+func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
+	id := r.PathValue("id")
+	r.note(audit.Record{Kind: grants.ActionRevoke})
+	if why, detail := b.identify(r); why != grants.None {
+		return refused(why, detail)
+	}
+	if !b.cfg.Table.Fresh() {
+		return refused(grants.NotFresh, "")
+	}
+	g, task := b.cfg.Table.Grant(id)
+	if g == nil {
+		return refused(grants.UnknownGrant, "")
+	}
+	r.records[0].Grant, r.records[0].Task, r.records[0].Tool, r.records[0].Agent = g.ID, g.Task, g.Tool, g.Agent.ID()
+	ds, why := b.decide(ctx, r, []grants.Input{{
+		Action: grants.ActionRevoke, Requester: r.who.Principal, Principal: r.who.Principal,
+		Tool: g.Tool, Task: task, Grant: g, At: r.now,
+	}})
+	r.decided(ds)
+	if why == grants.Undecided {
+		return refused(why, "")
+	}
+	if why != grants.None {
+		return refused(grants.UnknownGrant, "")
+	}
+	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires})
+	if err != nil {
+		return b.fault(r, "revoking a grant", err)
+	}
+	if err := b.settle(rev); err != nil {
+		return b.fault(r, "waiting for the table", err)
+	}
+	return reply{status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": "revoked"}}
+}

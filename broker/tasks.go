@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/strictjson"
+)
+
+// taskRequest is the body of POST /v1/tasks.
+type taskRequest struct {
+	Kind   string   `json:"kind"`
+	Agents []string `json:"agents"` // absent: the caller alone
+	TTL    *int64   `json:"ttl"`    // whole seconds; absent: as long as may be
+}
+
+// taskAnswer is its answer, 201.
+type taskAnswer struct {
+	Task     grants.ID `json:"task"`
+	Kind     string    `json:"kind"`
+	Owner    string    `json:"owner"`
+	Agents   []string  `json:"agents"`
+	Deadline time.Time `json:"deadline"` // RFC 3339
+}
+
+const (
+	maxKind   = 64 // bytes
+	maxAgents = 64
+	maxAgent  = 320 // bytes
+)
+
+// startTask handles POST /v1/tasks.
+func (b *Broker) startTask(ctx context.Context, r *request) reply {
+	r.note(audit.Record{Kind: grants.ActionStartTask})
+	if why, detail := b.identify(r); why != grants.None {
+		return refused(why, detail)
+	}
+	task, why, detail := b.readTask(r)
+	if why != grants.None {
+		return refused(why, detail)
+	}
+	r.records[0].Task = task.ID
+	ds, why := b.decide(ctx, r, []grants.Input{{
+		Action: grants.ActionStartTask, Requester: task.Owner, Principal: task.Owner, Task: task, At: r.now,
+	}})
+	r.decided(ds)
+	if why != grants.None {
+		return refused(why, "")
+	}
+	rev, why, err := b.cfg.Store.Start(ctx, *task)
+	if err != nil {
+		return b.fault(r, "starting a task", err)
+	}
+	if why != grants.None {
+		return refused(why, "")
+	}
+	if err := b.settle(rev); err != nil {
+		return b.fault(r, "waiting for the table", err)
+	}
+	return reply{
+		status: http.StatusCreated,
+		body:   taskAnswer{task.ID, task.Kind, task.Owner.ID(), task.Agents, task.Deadline},
+		undo:   func() { b.undo(grants.ScopeTask, task.ID, grants.TaskEnded, task.Deadline) },
+	}
+}
+
+func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
+	if why, detail := r.mustBeJSON(); why != grants.None {
+		return nil, why, detail
+	}
+	var req taskRequest
+	if err := strictjson.Unmarshal(r.body, strictjson.Limits{}, &req); err != nil {
+		return nil, grants.Malformed, "body: " + err.Error()
+	}
+	switch {
+	case req.Kind == "" || len(req.Kind) > maxKind || !printable(req.Kind):
+		return nil, grants.Malformed, fmt.Sprintf(`"kind" is 1 to %d printable bytes`, maxKind)
+	case len(req.Agents) > maxAgents:
+		return nil, grants.Malformed, fmt.Sprintf(`"agents" has at most %d entries`, maxAgents)
+	}
+	agents := slices.Clone(req.Agents)
+	if len(agents) == 0 {
+		agents = []string{r.who.Principal.ID()}
+	}
+	for _, a := range agents {
+		alias, sub, ok := strings.Cut(a, "/")
+		if !ok || alias == "" || sub == "" || len(a) > maxAgent || !printable(a) {
+			return nil, grants.Malformed, fmt.Sprintf("agent %.64q: write ISSUER-ALIAS/SUBJECT", a)
+		}
+	}
+	slices.Sort(agents)
+	ttl := b.cfg.MaxTask
+	if req.TTL != nil {
+		var ok bool
+		if ttl, ok = seconds(*req.TTL); !ok {
+			return nil, grants.BadTTL, `"ttl" is a whole number of seconds, 1 or more`
+		}
+	}
+	return &grants.Task{
+		ID: grants.NewID(grants.TaskPrefix), Kind: req.Kind, Owner: r.who.Principal, Agents: slices.Compact(agents),
+		Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(),
+	}, grants.None, ""
+}
+
+// endTask handles POST /v1/tasks/{id}/end. Ending what has ended is done.
+func (b *Broker) endTask(ctx context.Context, r *request) reply {
+	id := r.PathValue("id")
+	r.note(audit.Record{Kind: grants.ActionEndTask})
+	if why, detail := b.identify(r); why != grants.None {
+		return refused(why, detail)
+	}
+	if len(r.body) > 0 {
+		return refused(grants.Malformed, "this call takes no body")
+	}
+	task, why := b.ownTask(ctx, r, id, grants.ActionEndTask)
+	if why != grants.None {
+		return refused(why, "")
+	}
+	r.records[0].Task = task.ID
+	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: grants.ScopeTask, Key: task.ID, Why: grants.TaskEnded, Until: task.Deadline})
+	if err != nil {
+		return b.fault(r, "ending a task", err)
+	}
+	if err := b.settle(rev); err != nil {
+		return b.fault(r, "waiting for the table", err)
+	}
+	return reply{status: http.StatusOK, body: map[string]string{"task": task.ID, "state": "ended"}}
+}
+
+// ownTask returns a task on which policy permits the action to the caller. A
+// task that is not there is put to policy all the same, as nobody's, so that
+// the answer and its time say nothing about which it was.
+func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*grants.Task, grants.Reason) {
+	task, why := b.cfg.Table.Task(id)
+	if why == grants.NotFresh {
+		return nil, why
+	}
+	known := task != nil
+	if !known {
+		task = &grants.Task{ID: grants.TaskPrefix, Owner: grants.Principal{Issuer: "-", Subject: "-"}, Deadline: r.now}
+	}
+	ds, why := b.decide(ctx, r, []grants.Input{{
+		Action: action, Requester: r.who.Principal, Principal: r.who.Principal, Task: task, At: r.now,
+	}})
+	r.decided(ds)
+	switch {
+	case why == grants.Undecided && known:
+		return nil, why
+	case why != grants.None || !known:
+		return nil, grants.UnknownTask
+	}
+	return task, grants.None
+}
+
+// decided notes what policy said, decision by record.
+func (r *request) decided(ds []grants.Decision) {
+	for i := range r.records {
+		if i < len(ds) {
+			r.records[i].Policies, r.records[i].Revision = ds[i].Policies, ds[i].Revision
+		}
+	}
+}
+
+// undo fences what was written but could not be recorded.
+func (b *Broker) undo(scope grants.Scope, key string, why grants.Reason, until time.Time) {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: scope, Key: key, Why: why, Until: until})
+	if err == nil {
+		err = b.settle(rev)
+	}
+	if err != nil {
+		b.cfg.Logger.Error("taking back what could not be recorded")
+	}
+}
+
+// seconds reads a positive number of seconds, bounded so that no sum overflows.
+func seconds(n int64) (time.Duration, bool) {
+	if n < 1 {
+		return 0, false
+	}
+	return time.Duration(min(n, 10*365*24*3600)) * time.Second, true
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r == 0x7f || r == 0xfffd })
+}

@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	stdjson "encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Names of RFC 8693, Sections 2.1 and 3, and our type of RFC 9396.
+const (
+	grantTypeExchange    = "urn:ietf:params:oauth:grant-type:token-exchange"
+	tokenTypeJWT         = "urn:ietf:params:oauth:token-type:jwt"
+	tokenTypeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
+	detailType           = "urn:toolgrant:grant:1"
+)
+
+// GrantRequest asks for one tool for one task. All requests of one exchange
+// must be for tools of one server: a token has one audience.
+type GrantRequest struct {
+	Tool     string        // "SERVER/TOOL"; required
+	Task     string        // task id; required
+	TTL      time.Duration // length of the window, in whole seconds; 0 leaves it to the broker
+	MaxCalls int64         // calls, over all grants of the task for the tool; 0: not bounded
+	// Constraints are JSON Schemas of the closed profile over the call's
+	// input; every one of them must hold.
+	Constraints []stdjson.RawMessage
+}
+
+// ScopeRequest is RFC 8693's plain form: tools of one server, by name.
+type ScopeRequest struct {
+	Resource string        // the server's URI (RFC 8707); required
+	Scope    []string      // tool ids; required
+	Task     string        // task id; required
+	TTL      time.Duration // as in GrantRequest
+}
+
+// Grant is what the broker granted, which may be less than was asked.
+type Grant struct {
+	Type              string               `json:"type"`
+	ID                string               `json:"grant_id"` // "g_…"
+	Tool              string               `json:"tool"`
+	Task              string               `json:"task"`
+	TTL               int64                `json:"ttl"` // seconds
+	MaxCalls          int64                `json:"max_calls,omitzero"`
+	Constraints       []stdjson.RawMessage `json:"constraints,omitempty"`
+	ConstraintsDigest string               `json:"constraints_digest,omitempty"`
+	ExpiresAt         time.Time            `json:"expires_at"` // no call passes at or after it
+	Reused            bool                 `json:"reused"`     // such a grant was alive already
+}
+
+// Token is a token with its grants. It prints without the token, by any verb
+// of fmt (but in an unexported field of a struct fmt cannot ask it);
+// AccessToken itself is the secret, and so is the JSON.
+type Token struct {
+	AccessToken     string  `json:"access_token"`
+	IssuedTokenType string  `json:"issued_token_type"`
+	TokenType       string  `json:"token_type"` // "Bearer"
+	ExpiresIn       int64   `json:"expires_in"` // seconds
+	Scope           string  `json:"scope,omitempty"`
+	Grants          []Grant `json:"authorization_details"`
+}
+
+// String names the grants, and not the token.
+func (t Token) String() string {
+	ids := make([]string, len(t.Grants))
+	for i, g := range t.Grants {
+		ids[i] = g.ID
+	}
+	return "token with grants [" + strings.Join(ids, " ") + "]"
+}
+
+// Format implements fmt.Formatter: %#v and %+v would print the fields.
+func (t Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, t.String()) }
+
+// Exchange buys a token with grants (POST /oauth2/token; RFC 8693 with RFC
+// 9396 details). Errors are ErrInvalid, *Error, or anything else when it is
+// unknown whether grants were issued.
+//
+// It is not retried. Each exchange is a decision of its own, which is recorded
+// and counted; when the answer is lost it is unknown whether grants were
+// issued, and only the caller knows whether the work still needs them. Asking
+// again is safe: it finds the living grant, and budgets belong to the task and
+// are not refilled. A broker in trouble does not need every client to try
+// three times.
+func (c *Client) Exchange(ctx context.Context, asks ...GrantRequest) (Token, error) {
+	type detail struct {
+		Type        string               `json:"type"`
+		Tool        string               `json:"tool"`
+		Task        string               `json:"task"`
+		TTL         int64                `json:"ttl,omitzero"`
+		MaxCalls    int64                `json:"max_calls,omitzero"`
+		Constraints []stdjson.RawMessage `json:"constraints,omitempty"`
+	}
+	if len(asks) == 0 {
+		return Token{}, fmt.Errorf("%w: nothing is asked for", ErrInvalid)
+	}
+	details := make([]detail, len(asks))
+	for i, a := range asks {
+		ttl, err := seconds("grant ttl", a.TTL)
+		if err != nil {
+			return Token{}, err
+		}
+		if a.MaxCalls < 0 {
+			return Token{}, fmt.Errorf("%w: a budget of %d calls", ErrInvalid, a.MaxCalls)
+		}
+		if err := checkAsk(a.Tool, a.Task); err != nil {
+			return Token{}, err
+		}
+		details[i] = detail{detailType, a.Tool, a.Task, ttl, a.MaxCalls, a.Constraints}
+	}
+	text, err := json.Marshal(details)
+	if err != nil {
+		return Token{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return c.exchange(ctx, url.Values{"authorization_details": {string(text)}})
+}
+
+// ExchangeScope is Exchange in RFC 8693's plain form.
+func (c *Client) ExchangeScope(ctx context.Context, r ScopeRequest) (Token, error) {
+	ttl, err := seconds("grant ttl", r.TTL)
+	if err != nil {
+		return Token{}, err
+	}
+	if r.Resource == "" || len(r.Scope) == 0 {
+		return Token{}, fmt.Errorf("%w: nothing is asked for", ErrInvalid)
+	}
+	for _, tool := range r.Scope {
+		if err := checkAsk(tool, r.Task); err != nil {
+			return Token{}, err
+		}
+	}
+	form := url.Values{"resource": {r.Resource}, "scope": {strings.Join(r.Scope, " ")}, "task": {r.Task}}
+	if ttl > 0 {
+		form.Set("ttl", strconv.FormatInt(ttl, 10))
+	}
+	return c.exchange(ctx, form)
+}
+
+// checkAsk refuses a tool that would become two in a scope, and a task that is
+// none.
+func checkAsk(tool, task string) error {
+	server, name, ok := strings.Cut(tool, "/")
+	if !ok || server == "" || name == "" || strings.ContainsAny(tool, " \t\r\n") {
+		return fmt.Errorf("%w: tool %q: write SERVER/TOOL", ErrInvalid, tool)
+	}
+	if !validID(task, "t_") {
+		return fmt.Errorf("%w: %q is not a task id (t_ and 26 characters)", ErrInvalid, task)
+	}
+	return nil
+}
+
+func (c *Client) exchange(ctx context.Context, form url.Values) (Token, error) {
+	identity, err := c.token(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	form.Set("grant_type", grantTypeExchange)
+	form.Set("subject_token", identity)
+	form.Set("subject_token_type", tokenTypeJWT)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath("oauth2", "token").String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return Token{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	var t Token
+	if err := c.do(req, identity, &t); err != nil {
+		return Token{}, fmt.Errorf("asking for a grant: %w", err)
+	}
+	if err := t.check(); err != nil {
+		return Token{}, fmt.Errorf("asking for a grant: the broker's answer is not a token's: %w", err)
+	}
+	return t, nil
+}
+
+// check holds an answer to RFC 8693, Section 2.2.1, and to what callers print.
+func (t *Token) check() error {
+	switch {
+	case !validToken(t.AccessToken):
+		return fmt.Errorf("access_token is not a bearer token")
+	case t.IssuedTokenType != tokenTypeAccessToken:
+		return fmt.Errorf("issued_token_type is not an access token's")
+	case !strings.EqualFold(t.TokenType, "Bearer"): // RFC 6749, Section 5.1: case does not matter
+		return fmt.Errorf("token_type is not Bearer")
+	case t.ExpiresIn <= 0:
+		return fmt.Errorf("it has expired")
+	case len(t.Grants) == 0:
+		return fmt.Errorf("it holds no grant")
+	}
+	for _, g := range t.Grants {
+		if g.Type != detailType || !validID(g.ID, "g_") {
+			return fmt.Errorf("authorization_details hold something other than grants")
+		}
+	}
+	return nil
+}
