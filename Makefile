@@ -1,0 +1,69 @@
+# Needs Go and Python 3 with pip (for Envoy); `race` also needs a C compiler.
+
+MODULES     := . grants/etcd
+STATICCHECK := v0.8.2
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME    ?= 5s
+TESTFLAGS   ?= -timeout=15m
+
+# Tools are built into a folder named after their version, so that moving a
+# pin rebuilds them.
+staticcheck := $(CURDIR)/.bin/staticcheck-$(STATICCHECK)/staticcheck
+
+# The recipes that run Envoy start with this. A failed fetch fails the recipe.
+with-envoy = ENVOY=$$(./envoy/fetch) && export ENVOY
+
+# each-module runs a command in every module and stops at the first failure.
+each-module = for m in $(MODULES); do (cd $$m && $(1)) || exit 1; done
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the static binary .bin/toolgrant
+	CGO_ENABLED=0 go build -trimpath -ldflags='-X main.version=$(VERSION)' -o .bin/toolgrant ./cmd/toolgrant
+
+.PHONY: envoy
+envoy: ## print the path of the Envoy to use; fetch it if there is none
+	@./envoy/fetch
+
+# The demo is built and exec'd rather than run by `go run`, which a SIGTERM
+# ends without its child: the demo could not clean up.
+.PHONY: demo
+demo: build ## play the story: a grant buys a call, and nothing else does
+	go build -o .bin/demo ./examples/demo
+	@$(with-envoy) && exec .bin/demo
+
+.PHONY: test
+test: ## run all tests, real Envoy and etcd included
+	$(with-envoy) && $(call each-module,go test $(TESTFLAGS) ./...)
+
+.PHONY: race
+race: ## run all tests under the race detector
+	$(with-envoy) && $(call each-module,CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (5s) and check that it ran
+	@./.ci/fuzz $(FUZZTIME)
+
+.PHONY: lint
+lint: $(staticcheck) ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l .) && if [ -n "$$out" ]; then echo "gofmt these:"; echo "$$out"; exit 1; fi
+	$(call each-module,go vet ./...)
+	$(call each-module,$(staticcheck) ./...)
+
+$(staticcheck):
+	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+
+.PHONY: tidy-check
+tidy-check: ## check that go.mod and go.sum are tidy
+	$(call each-module,go mod tidy -diff)
+
+.PHONY: bench
+bench: ## run all benchmarks
+	$(with-envoy) && go test -run='^$$' -bench=. -benchmem ./...
+
+.PHONY: clean
+clean: ## remove what make built and fetched
+	rm -rf .bin .envoy .envoy.*

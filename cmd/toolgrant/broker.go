@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"github.com/toolgrant/toolgrant/client"
+)
+
+const (
+	envURL       = "TOOLGRANT_URL"
+	envTokenFile = "TOOLGRANT_IDENTITY_TOKEN_FILE"
+	defaultURL   = "http://127.0.0.1:8181"
+
+	maxTokenFile = 64 << 10 // bytes
+)
+
+// brokerFlags is what the commands that talk to a broker share.
+type brokerFlags struct{ url, tokenFile string }
+
+func (b *brokerFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&b.url, "url", "", "broker's `URL`: https, or http on loopback (default $"+envURL+", else "+defaultURL+")")
+	cmd.Flags().StringVar(&b.tokenFile, "identity-token-file", "", "`FILE` that holds your identity token, or - for stdin (default $"+envTokenFile+")")
+}
+
+func (b *brokerFlags) client(cmd *cobra.Command) (*client.Client, error) {
+	url, file := b.url, b.tokenFile
+	if url == "" {
+		url = os.Getenv(envURL)
+	}
+	if url == "" {
+		url = defaultURL
+	}
+	if file == "" {
+		file = os.Getenv(envTokenFile)
+	}
+	if file == "" {
+		return nil, usagef("no identity token: give --identity-token-file FILE, or set %s", envTokenFile)
+	}
+	return client.New(client.Config{
+		URL:       url,
+		UserAgent: "toolgrant/" + buildInfo().Version,
+		Identity: func(context.Context) (string, error) {
+			return identityToken(file, cmd.InOrStdin(), cmd.ErrOrStderr())
+		},
+	})
+}
+
+// identityToken reads the token from a file. A token is never taken from the
+// command line: every user of the machine can see that, and the shell keeps it.
+func identityToken(file string, stdin io.Reader, stderr io.Writer) (string, error) {
+	// The usual mistake; an error about the "file" would print the token.
+	if strings.HasPrefix(file, "eyJ") && strings.Count(file, ".") >= 2 {
+		return "", usagef("that is a token, and not the name of a file with one; put it into a file of mode 0600")
+	}
+	in := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", usageError(err)
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
+			fmt.Fprintf(stderr, "warning: others can read the identity token in %s (mode %#o): chmod 600 %[1]s\n", file, info.Mode().Perm())
+		}
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxTokenFile+1))
+	if err != nil {
+		return "", usageError(err)
+	}
+	t := strings.TrimSpace(string(b))
+	if t == "" || len(b) > maxTokenFile {
+		return "", usageError(errors.New(file + " does not hold a token"))
+	}
+	return t, nil
+}
+
+// ttlFlag is a duration that, if it is given, is above zero. (The client
+// refuses parts of a second.)
+type ttlFlag struct{ time.Duration }
+
+func (f *ttlFlag) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return errors.New("write a time above zero with its unit, such as 90s, 5m or 1h")
+	}
+	f.Duration = d
+	return nil
+}
+
+func (f *ttlFlag) Type() string { return "duration" }
+
+func (f *ttlFlag) String() string {
+	if f.Duration == 0 {
+		return ""
+	}
+	return f.Duration.String()
+}
+
+// printLine writes the result of a command. A result that could not be written
+// is a failure: a script must not take an empty file for a token.
+func printLine(cmd *cobra.Command, line string) error {
+	if _, err := io.WriteString(cmd.OutOrStdout(), line+"\n"); err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	return nil
+}
+
+func printJSON(cmd *cobra.Command, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	return printLine(cmd, string(b))
+}
