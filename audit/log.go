@@ -126,11 +126,6 @@ func open(c Config) (_ *Log, err error) {
 
 // openFile opens the file as its only writer.
 func openFile(path string) (_ *os.File, err error) {
-	// Of what is not a regular file (a pipe, /dev/null) nothing can be read
-	// back, and some would block here.
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -150,7 +145,7 @@ func openFile(path string) (_ *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fi.Mode().IsRegular() {
+	if !fi.Mode().IsRegular() { // from a pipe or /dev/null no record comes back
 		return nil, errors.New("not a regular file")
 	}
 	if fi.Mode().Perm()&0o022 != 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,7 @@ func TestRecordComesBack(t *testing.T) {
 	path := testPath(t)
 	l := openTest(t, path, "")
 	want := testRecord(1)
+	want.Time = want.Time.In(time.FixedZone("", 3600))
 	if err := l.Append(want); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +110,7 @@ func TestRecordComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// encoding/json writes the time in another width; the rest must be equal.
-	inOrder = bytes.Replace(inOrder, []byte(want.Time.Format(time.RFC3339Nano)), []byte(want.Time.Format(timeLayout)), 1)
+	inOrder = bytes.Replace(inOrder, []byte(want.Time.UTC().Format(time.RFC3339Nano)), []byte(want.Time.UTC().Format(timeLayout)), 1)
 	if diff := cmp.Diff(string(inOrder)+"\n", string(line)); diff != "" {
 		t.Error(diff)
 	}
@@ -256,6 +258,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	second := log[bytes.IndexByte(log, '\n')+1:]
 	second = second[:bytes.IndexByte(second, '\n')+1]
+	third := bytes.TrimSuffix(log[bytes.LastIndexByte(log[:len(log)-1], '\n')+1:], []byte("\n"))
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -291,6 +294,7 @@ func TestOpenRefuses(t *testing.T) {
 		"tail of another":    {Config{File: file(string(log) + string(log[:40])), Key: testKey}, "not a torn line"},
 		"first line is gone": {Config{File: file(string(second)), Key: testKey}, "only line has seq 2"},
 		"endless line":       {Config{File: file(strings.Repeat("x", 3*MaxLine)), Key: testKey}, "not a torn line"},
+		"endless torn line":  {Config{File: file(string(log) + string(appendHead(nil, 4, hexSum(third))) + strings.Repeat("x", MaxLine)), Key: testKey}, "not a torn line"},
 		"endless line + nl":  {Config{File: file(strings.Repeat("x", 3*MaxLine) + "\n"), Key: testKey}, "longer than"},
 	} {
 		var before []byte
@@ -374,9 +378,11 @@ func tornTail(t *testing.T, whole, torn []byte, lines int) {
 
 // badDisk does to a Log what a disk does; the file under it is real.
 type badDisk struct {
-	room                  int // bytes that can still be written; -1: no end
-	noTruncate, noSync    bool
-	writes, truncs, syncs int
+	room               int // bytes that can still be written; -1: no end
+	noTruncate, noSync bool
+	quiet              bool // says nothing of what it leaves out
+	writes             int
+	syncs              atomic.Int64
 }
 
 var errDisk = errors.New("no luck with this disk")
@@ -389,17 +395,19 @@ func (d *badDisk) under(l *Log) *badDisk {
 			return write(b)
 		}
 		n, err := write(b[:d.room])
+		if d.quiet {
+			return n, err
+		}
 		return n, errors.Join(err, syscall.ENOSPC)
 	}
 	l.truncate = func(n int64) error {
-		d.truncs++
 		if d.noTruncate {
 			return errDisk
 		}
 		return truncate(n)
 	}
 	l.sync = func() error {
-		d.syncs++
+		d.syncs.Add(1)
 		if d.noSync {
 			return errDisk
 		}
@@ -413,6 +421,12 @@ func TestShortWriteIsTakenBack(t *testing.T) {
 	l := openTest(t, path, "")
 	d := (&badDisk{room: -1}).under(l)
 	mustAppend(t, l, 2)
+	d.room, d.quiet = 100, true
+	if err := l.Append(testRecord(9)); !errors.Is(err, io.ErrShortWrite) {
+		t.Fatal(err)
+	}
+	mustVerify(t, path, 2)
+	d.quiet = false
 	for _, room := range []int{100, 0} {
 		d.room = room
 		if err := l.Append(testRecord(9)); !errors.Is(err, syscall.ENOSPC) {
@@ -430,8 +444,18 @@ func TestShortWriteIsTakenBack(t *testing.T) {
 	}
 	mustVerify(t, path, 4)
 	got := readLog(t, path)
-	if got[2].Kind != KindResumed || !strings.Contains(got[2].Note, "2 records were refused") || got[3].ID != "d_0" {
+	if got[2].Kind != KindResumed || !strings.Contains(got[2].Note, "3 records were refused") || got[3].ID != "d_0" {
 		t.Errorf("got %+v", got[2:])
+	}
+
+	d.room = 0
+	if err := l.Append(testRecord(9)); err == nil {
+		t.Fatal("appended without room")
+	}
+	d.room = -1
+	mustAppend(t, l, 1)
+	if got := readLog(t, path)[4]; !strings.HasPrefix(got.Note, "1 records were refused") {
+		t.Errorf("the second time: %q", got.Note)
 	}
 }
 
@@ -475,8 +499,8 @@ func TestFsyncAlways(t *testing.T) {
 	l := openTest(t, path, FsyncAlways)
 	d := (&badDisk{room: -1}).under(l)
 	mustAppend(t, l, 3)
-	if d.syncs != 3 {
-		t.Errorf("%d syncs of 3 records", d.syncs)
+	if n := d.syncs.Load(); n != 3 {
+		t.Errorf("%d syncs of 3 records", n)
 	}
 	d.noSync = true
 	if err := l.Append(testRecord(9)); !errors.Is(err, errDisk) {
@@ -487,8 +511,8 @@ func TestFsyncAlways(t *testing.T) {
 	mustAppend(t, l, 1)
 	mustVerify(t, path, 5)
 	l.tick()
-	if d.syncs != 6 { // 3, the one that failed, "resumed", 1
-		t.Errorf("%d syncs", d.syncs)
+	if n := d.syncs.Load(); n != 6 { // 3, the one that failed, "resumed", 1
+		t.Errorf("%d syncs", n)
 	}
 }
 
@@ -503,21 +527,21 @@ func TestFsyncInterval(t *testing.T) {
 			go func() { done <- l.Run(ctx) }()
 
 			mustAppend(t, l, 3)
-			if d.syncs != 0 {
+			if d.syncs.Load() != 0 {
 				t.Errorf("%s: synced in Append", mode)
 			}
 			time.Sleep(10 * tickEvery) // of the bubble
 			synctest.Wait()
-			if want := map[string]int{FsyncInterval: 1, FsyncNever: 0}[mode]; d.syncs != want {
-				t.Errorf("%s: %d syncs in ten idle seconds", mode, d.syncs)
+			if n, want := d.syncs.Load(), map[string]int64{FsyncInterval: 1, FsyncNever: 0}[mode]; n != want {
+				t.Errorf("%s: %d syncs in ten idle seconds", mode, n)
 			}
 			cancel()
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			before := d.syncs
+			before := d.syncs.Load()
 			l.Close()
-			if d.syncs != before+1 {
+			if d.syncs.Load() != before+1 {
 				t.Errorf("%s: no sync by Close", mode)
 			}
 		})

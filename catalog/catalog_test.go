@@ -255,7 +255,7 @@ func TestParseRefuses(t *testing.T) {
 		{"not UTF-8", one("") + "# \xff\n", "9:1: not UTF-8"},
 		{"control character", one("") + "# \x1b[2J\n", "9:3: character U+001B"},
 		{"control character by escape", one("    body: {type: object, description: \"\\e[2J\"}\n"), "character U+001B"},
-		{"bad syntax", "servers: [\n", "tools.yaml:"},
+		{"bad syntax", "servers: [\n", "tools.yaml:1:10: "},
 		{"mcp", with("  http:", "  mcp: {path: /mcp}\n  http:"), `5:3: "mcp": MCP servers are not supported yet`},
 		{"tools", with("  http:", "  tools: []\n  http:"), `5:3: "tools": MCP servers are not supported yet`},
 

@@ -405,12 +405,22 @@ func TestLive(t *testing.T) {
 		if code, _ := w.raw(t, "POST", "/export", "{}"); code != 500 {
 			t.Errorf("a line end in a header: %d, want 500", code)
 		}
+		w.reset(func(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+			resp, err := deny(req)
+			resp.GetDeniedResponse().Headers = []*corev3.HeaderValueOption{
+				{Header: &corev3.HeaderValue{Key: "www-authenticate", Value: "a\r\nx-injected: b"}},
+			}
+			return resp, err
+		})
+		if code, _ := w.raw(t, "POST", "/export", "{}"); code != 500 {
+			t.Errorf("a line end in a denial's header: %d, want 500", code)
+		}
 	})
 
 	t.Run("paths", func(t *testing.T) {
 		for _, target := range []string{
 			"/export/", "/EXPORT", "/Export", "/export;a", "/export%3f", "/export%3Fformat=csv", "/export%23", "/export%2f",
-			"/export%2F..%2Fslow", "/export%5c", "/export%00", "/export%252f", "/export%20", "/export.", "/export/..;/slow",
+			"/export%2F..%2Fslow", "/a%2F..%2Fexport", "/a%5c..%5cexport", "/export%5c", "/export%00", "/export%252f", "/export%20", "/export.", "/export/..;/slow",
 			"/", "/export/slow", "/exports", "/expor", "*", "export", "/export#a", "http:/export", "/export\\", "/%u0065xport",
 		} {
 			w.reset(allow())

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // world is the example in examples/reports, on free ports: a tool that notes
 // what it really ran, an issuer, toolgrant, and a real Envoy.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	cfg    *Config
 	cat    *catalog.Catalog
@@ -88,7 +88,7 @@ func (tl *tool) last() (*http.Request, string) {
 }
 
 // layOut writes the example's files for a world whose doors are not yet open.
-func layOut(t *testing.T) *world {
+func layOut(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), tool: &tool{}, patience: 20 * time.Second}
 	upstream := httptest.NewServer(w.tool)
@@ -148,7 +148,7 @@ func (w *world) load() {
 }
 
 // open starts toolgrant in a process of its own, and Envoy.
-func open(t *testing.T) (*world, *exec.Cmd) {
+func open(t testing.TB) (*world, *exec.Cmd) {
 	t.Helper()
 	w := layOut(t)
 	cmd := w.serve()

@@ -14,6 +14,10 @@ import (
 // is one Op for each; a renewal is an issue of the new grant and a revoke of
 // the old one, with the same Start and End; what ends a grant with its parent
 // is recorded as a revoke of it.
+//
+// A revoke is of the grant that it names. One that names no grant is of all
+// that match each of the Task, Agent and Tool that it has; of a Task alone, it
+// is the task's end.
 type Op struct {
 	Kind                     string        // "start", "issue", "check", "revoke", "end"
 	Task, Grant, Agent, Tool string        // ids as far as the op concerns them; a check with no Grant is a baseline call
@@ -27,9 +31,6 @@ type Op struct {
 	Budget    string        // key of the budget of calls that it draws on; "" for none
 	Limit     int64         // of that budget; 0: no bound
 }
-
-// A revoke means the grant that it names. One that names no grant means all
-// that match each of the Task, Agent and Tool that it has.
 
 // The rules of a Violation.
 const (
@@ -89,6 +90,9 @@ func LateAllows(history []Op) []Violation {
 			if op.End < g.start {
 				report(RuleBeforeIssue, op, g.first, "its first issue started later: %s", g.first)
 			}
+			if r, ok := x.revokedBy(op.Grant, g); ok && op.Start > r.End {
+				report(RuleRevoked, op, r, "it was revoked: %s", r)
+			}
 			if !g.known { // the reply to its issue was lost: its content is not known
 				continue
 			}
@@ -104,13 +108,10 @@ func LateAllows(history []Op) []Violation {
 			if end, ok := x.ended[g.issue.Task]; ok && op.Start > end.End {
 				report(RuleTaskEnded, op, end, "its task had ended: %s", end)
 			}
-			if r, ok := x.revokedBy(op.Grant, g); ok && op.Start > r.End {
-				report(RuleRevoked, op, r, "it was revoked: %s", r)
-			}
 		}
 	}
 	for _, b := range x.budgets {
-		if b.limit > 0 && int64(len(b.allowed)) > b.limit {
+		if int64(len(b.allowed)) > b.limit {
 			for i, op := range b.allowed[b.limit:] {
 				report(RuleBudget, op, b.issue, "call %d on %q, whose limit is %d", b.limit+int64(i)+1, b.issue.Budget, b.limit)
 			}
@@ -131,6 +132,13 @@ func (c *Count) add(op Op) {
 	} else {
 		c.Denied++
 	}
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Stats says what a history was worth: one without allowed checks inside a
@@ -162,10 +170,14 @@ func Summarize(history []Op) Stats {
 			continue
 		}
 		switch op.Kind {
-		case "start", "issue", "revoke", "end":
-			if op.OK {
-				*map[string]*int{"start": &s.Starts, "issue": &s.Issues, "revoke": &s.Revokes, "end": &s.Ends}[op.Kind]++
-			}
+		case "start":
+			s.Starts += count(op.OK)
+		case "issue":
+			s.Issues += count(op.OK)
+		case "revoke":
+			s.Revokes += count(op.OK)
+		case "end":
+			s.Ends += count(op.OK)
 		case "check":
 			g := x.grants[op.Grant]
 			switch {
@@ -198,6 +210,8 @@ type grant struct {
 
 	minNotBefore, maxNotBefore time.Duration
 	minExpires, maxExpires     time.Duration
+
+	mayDraw []string // keys of budgets that lost issues named
 }
 
 // scope is what a revoke without a grant matches; "" is anything.
@@ -271,9 +285,9 @@ func (f *fences) mayTouch(from, to time.Duration) bool {
 
 // budget is what was drawn under one key.
 type budget struct {
-	issue   Op    // the first that named it
-	limit   int64 // the highest that an issue named; 0: no bound
-	allowed []Op  // by Start
+	issue   Op    // the first acknowledged one that named it
+	limit   int64 // the highest that an issue named; math.MaxInt64: no bound
+	allowed []Op  // of grants that are known to draw on it; by Start
 
 	starts       []time.Duration // of checks that were allowed or may have been
 	deniedStarts []time.Duration // of the others: a draw that was given back
@@ -351,6 +365,7 @@ func (x *index) addIssue(op Op) {
 		x.grants[op.Grant] = g
 	}
 	if !op.OK {
+		g.mayDraw = append(g.mayDraw, op.Budget)
 		return
 	}
 	if !g.known {
@@ -364,15 +379,23 @@ func (x *index) addIssue(op Op) {
 	g.minNotBefore, g.maxNotBefore = min(g.minNotBefore, op.NotBefore), max(g.maxNotBefore, op.NotBefore)
 	g.minExpires, g.maxExpires = min(g.minExpires, op.Expires), max(g.maxExpires, op.Expires)
 	if op.Budget != "" {
-		b := x.budgets[op.Budget]
-		if b == nil {
-			b = &budget{issue: op, limit: op.Limit}
-			x.budgets[op.Budget] = b
+		b := x.budget(op.Budget)
+		if b.limit == 0 {
+			b.issue = op
 		}
 		if b.limit = max(b.limit, op.Limit); op.Limit == 0 {
 			b.limit = math.MaxInt64
 		}
 	}
+}
+
+func (x *index) budget(key string) *budget {
+	b := x.budgets[key]
+	if b == nil {
+		b = &budget{}
+		x.budgets[key] = b
+	}
+	return b
 }
 
 // addEnd keeps, for a task or a grant, the first that surely ended it and when
@@ -400,18 +423,27 @@ func (x *index) addRevoke(op Op) {
 
 func (x *index) addDraw(op Op) {
 	g := x.grants[op.Grant]
-	if g == nil || !g.known || g.issue.Budget == "" {
+	if g == nil {
 		return
 	}
-	b := x.budgets[g.issue.Budget]
-	if op.OK {
-		b.allowed = append(b.allowed, op)
+	keys := g.mayDraw
+	if g.known {
+		keys = []string{g.issue.Budget}
 	}
-	if op.OK || op.Unknown {
-		b.starts = append(b.starts, op.Start)
-	} else {
-		b.deniedStarts = append(b.deniedStarts, op.Start)
-		b.deniedEnds = append(b.deniedEnds, op.End)
+	for _, key := range keys {
+		if key == "" {
+			continue
+		}
+		b := x.budget(key)
+		if op.OK && g.known {
+			b.allowed = append(b.allowed, op)
+		}
+		if op.OK || op.Unknown {
+			b.starts = append(b.starts, op.Start)
+		} else {
+			b.deniedStarts = append(b.deniedStarts, op.Start)
+			b.deniedEnds = append(b.deniedEnds, op.End)
+		}
 	}
 }
 
