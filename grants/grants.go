@@ -242,11 +242,14 @@ type Fence struct {
 }
 
 // Event is one change as a Watch reports it: exactly one of the pointers is
-// set; none is a heartbeat ("up to Rev there is nothing that you have not
-// seen"). What it points to is never changed.
+// set; none is a heartbeat ("up to Rev, itself included, there is nothing that
+// you have not seen"). Grants of one Issue share a Rev. What an event points to
+// is never changed.
 type Event struct {
 	Rev   Rev
 	Task  *Task
 	Grant *Grant
 	Fence *Fence
 }
+
+func (e Event) heartbeat() bool { return e.Task == nil && e.Grant == nil && e.Fence == nil }

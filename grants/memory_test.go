@@ -147,7 +147,7 @@ func TestMemorySweep(t *testing.T) {
 		m.sweep(0)
 		state(1, 1, 4)
 		drawn(own, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		state(1, 0, 2) // what is over is not told, swept or not
 		m.sweep(3)     // the grant and two fences
 		m.sweep(0)
@@ -160,7 +160,7 @@ func TestMemorySweep(t *testing.T) {
 		state(1, 0, 1)
 		time.Sleep(58*time.Minute - 1)
 		m.sweep(0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		m.sweep(2)
 		state(0, 0, 0)
 		drawn(shared, 0)

@@ -19,16 +19,22 @@ var ErrResync = errors.New("watch: history is gone; start again from the beginni
 // with the same content succeeds and gives the first call's Rev, with another
 // content it is refused as Conflict.
 type Store interface {
-	// Start opens a task. Task.Rev is ignored.
+	// Start opens a task. Task.Rev is ignored. Refused: an id that is none
+	// (BadRequest), a deadline that has passed (BadTTL), an id that was fenced
+	// before it arrived (TaskEnded).
 	Start(context.Context, Task) (Rev, Reason, error)
 
-	// Issue writes all grants or none. For each it compares, in one step with
-	// the write: the task is open (TaskEnded, UnknownTask) and its deadline not
-	// before the grant's end (BadTTL); the parent, if any, is live and not
-	// outlived (Revoked, Expired, BadTTL); no fence on its task, agent, tool,
-	// parent or own id is newer than Grant.Rev (TaskEnded, Revoked); every
-	// budget that its task and tool already have is among its own, and every
-	// key has the limit it was first given (Conflict).
+	// Issue writes all grants or none, at one Rev; at most MaxBatch (Limit). For
+	// each it compares, in one step with the write: the task is open (TaskEnded,
+	// UnknownTask) and its deadline not before the grant's end (BadTTL); the
+	// window is not empty or past (BadTTL); the parent, if any, is there, of the
+	// same task and tool (UnknownGrant, BadRequest), live and not outlived, and
+	// so is every grant above it (Revoked, Expired, BadTTL); there is no fence
+	// on its own id, and none on its task, agent, tool or parent is newer than
+	// Grant.Rev (TaskEnded, Revoked); every budget that its task and tool
+	// already have is among its own, and every key has the limit it was first
+	// given (Conflict). A Grant.Rev of another epoch, of the future, or from
+	// before a fence that is forgotten, is no view to compare with (Conflict).
 	Issue(context.Context, []Grant) (Rev, Reason, error)
 
 	// Fence writes a fence. On a grant or a task that already has one it
@@ -41,8 +47,11 @@ type Store interface {
 	Draw(ctx context.Context, budget string, want int64) (got int64, err error)
 
 	// Watch yields, after from, every change once and in order of Rev, and a
-	// heartbeat at least once a second. From the zero Rev it first yields what
-	// is there now. Grants of tools not in tools are left out (nil: none is).
+	// heartbeat at least once a second, which was true at most a second before it
+	// is yielded: freshness is measured by it. Only a heartbeat's Rev is safe to
+	// resume from. From the zero Rev it first yields what is there now, tasks
+	// before their grants and parents before their children, and ends that with
+	// a heartbeat. Grants of tools not in tools are left out (nil: none is).
 	// It ends when ctx does (yielding its error) or with ErrResync; a consumer
 	// that is too slow to be kept gets ErrResync.
 	Watch(ctx context.Context, from Rev, tools []string) iter.Seq2[Event, error]

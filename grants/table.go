@@ -94,7 +94,7 @@ func (t *Table) Fresh() bool {
 		wall.UnixNano()-t.heardWall.Load() <= int64(t.cfg.MaxStaleness)
 }
 
-// Rev is how far the view has come.
+// Rev is up to where the view is complete.
 func (t *Table) Rev() Rev { return *t.view.Load().rev.Load() }
 
 // Lookup returns the live grant with this id, or why there is none: NotFresh,
@@ -271,15 +271,17 @@ func (t *Table) follow(ctx context.Context, s Store, tools []string) {
 		v.apply(ev, wall, mono)
 		if !placed {
 			// The first heartbeat says that the present state is complete.
-			if ev.Task != nil || ev.Grant != nil || ev.Fence != nil {
+			if !ev.heartbeat() {
 				continue
 			}
 			v.before = nil
 			t.view.Store(v)
 			placed = true
 		}
-		t.heardMono.Store(int64(mono))
-		t.heardWall.Store(wall.UnixNano())
+		if ev.heartbeat() { // other events may have been under way for long
+			t.heardMono.Store(int64(mono))
+			t.heardWall.Store(wall.UnixNano())
+		}
 		t.wake()
 		if mono-lastSweep > 10*time.Second {
 			lastSweep = mono

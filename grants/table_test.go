@@ -279,6 +279,56 @@ func TestSilentStoreDenies(t *testing.T) {
 	}
 }
 
+// TestOneIssueIsSeenWhole: the grants of one Issue share a Rev; who waits for it
+// must find all of them.
+func TestOneIssueIsSeenWhole(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	var gs []*Grant
+	for range 2 {
+		gs = append(gs, &Grant{ID: NewID(GrantPrefix), Task: task.ID, Agent: Principal{Issuer: "corp", Subject: "a"}, Tool: "srv/tool", NotBefore: epoch, Expires: epoch.Add(time.Minute), Rev: Rev{1, 10}})
+	}
+	r.feed.events <- Event{Rev: Rev{1, 10}, Grant: gs[0]}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.Wait(ctx, Rev{1, 10}); err == nil {
+		t.Fatal("the second grant of the Issue is not here yet")
+	}
+	r.feed.events <- Event{Rev: Rev{1, 10}, Grant: gs[1]}
+	r.n = 10
+	r.beat()
+	r.want(gs[0], None)
+	r.want(gs[1], None)
+}
+
+func TestEndingAParentEndsItsChildren(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	parent := r.grant(task, time.Minute)
+	child := r.grant(task, 30*time.Second, func(g *Grant) { g.Parent = parent.ID })
+	grandchild := r.grant(task, 30*time.Second, func(g *Grant) { g.Parent = child.ID })
+	orphan := r.grant(task, 30*time.Second, func(g *Grant) { g.Parent = NewID(GrantPrefix) })
+	r.want(orphan, UnknownGrant)
+	r.want(grandchild, None)
+	r.fence(ScopeGrant, child.ID, Superseded)
+	r.want(grandchild, Superseded)
+	r.want(parent, None)
+	r.fence(ScopeGrant, parent.ID, Revoked)
+	r.want(child, Superseded)
+}
+
+// TestOnlyHeartbeatsAreFresh: a stream that lags still brings events.
+func TestOnlyHeartbeatsAreFresh(t *testing.T) {
+	r := newRig(t)
+	g := r.grant(r.task(time.Hour), time.Minute)
+	r.clock.pass(DefaultMaxStaleness + 1)
+	r.send(Event{Task: &Task{ID: NewID(TaskPrefix), Deadline: epoch.Add(time.Hour)}})
+	r.send(Event{Task: &Task{ID: NewID(TaskPrefix), Deadline: epoch.Add(time.Hour)}}) // the first one has been taken in
+	r.want(g, NotFresh)
+	r.beat()
+	r.want(g, None)
+}
+
 func TestEmptyTableDenies(t *testing.T) {
 	table := NewTable(TableConfig{})
 	if _, why := table.Lookup(NewID(GrantPrefix)); why != NotFresh {

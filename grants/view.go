@@ -79,6 +79,7 @@ func deadlineAt(end, wall time.Time, mono time.Duration) deadline {
 type record struct {
 	grant       *Grant
 	constraints []*Constraint
+	parent      *record // that it was delegated from; nil: none
 	task        *taskRecord
 	agent, tool *mark
 	self        mark
@@ -102,6 +103,11 @@ func (r *record) dead(wall time.Time, mono time.Duration) Reason {
 	}
 	if why := r.tool.kills(n); why != None {
 		return why
+	}
+	if r.parent != nil { // ending a parent ends its children
+		if why := r.parent.dead(wall, mono); why != None {
+			return why
+		}
 	}
 	switch {
 	case r.ends.passed(wall, mono):
@@ -140,8 +146,16 @@ func (v *view) apply(ev Event, wall time.Time, mono time.Duration) {
 		v.addFence(ev.Fence)
 	}
 	v.mu.Unlock()
-	if ev.Rev.Compare(*v.rev.Load()) > 0 {
-		rev := ev.Rev
+	// Grants of one Issue share a Rev, so an event says only that whatever is
+	// older is here; a heartbeat says that of its own Rev, too.
+	rev := ev.Rev
+	if !ev.heartbeat() {
+		if rev.N == 0 {
+			return
+		}
+		rev.N--
+	}
+	if rev.Compare(*v.rev.Load()) > 0 {
 		v.rev.Store(&rev)
 	}
 }
@@ -170,13 +184,19 @@ func (v *view) addGrant(g *Grant, wall time.Time, mono time.Duration) {
 	tr := v.tasks[g.Task]
 	cs, err := CompileConstraints(g.Constraints)
 	s := v.shard(g.ID)
+	var parent *record
+	if g.Parent != "" {
+		if parent = v.shard(g.Parent).grants[g.Parent]; parent == nil {
+			return
+		}
+	}
 	if tr == nil || err != nil || len(g.Budgets) > MaxBudgets || s.grants[g.ID] != nil {
-		// Without its task, or with what this program cannot read or count, it
-		// is not in the table, and so not live.
+		// Without its task or parent, or with what this program cannot read or
+		// count, it is not in the table, and so not live.
 		return
 	}
 	r := &record{
-		grant: g, constraints: cs, task: tr,
+		grant: g, constraints: cs, parent: parent, task: tr,
 		agent: v.mark(ScopeAgent, g.Agent.ID()), tool: v.mark(ScopeTool, g.Tool),
 		begins: g.NotBefore.UnixNano(), ends: deadlineAt(g.Expires, wall, mono),
 	}
