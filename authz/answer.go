@@ -27,7 +27,7 @@ import (
 // conclude records the verdict and answers. Every path to an allow leads
 // through here, and so does everything that turned out to be none.
 func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckResponse {
-	d.confirm(ctx, &v)
+	d.confirm(ctx, c, &v)
 	if err := d.cfg.Log.Append(d.record(c, v)); err != nil {
 		d.cfg.Logger.Error("recording a decision", zap.String("decision", c.id), zap.Error(err))
 		v.refuse(grants.CannotRecord)
@@ -38,7 +38,7 @@ func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckR
 	}
 	// Writing took time, in which the grant may have ended. The record that
 	// stands says "allow"; a second one says that it did not come to that.
-	if d.confirm(ctx, &v); !v.allow {
+	if d.confirm(ctx, c, &v); !v.allow {
 		if err := d.cfg.Log.Append(d.record(c, v)); err != nil {
 			d.cfg.Logger.Error("recording a withdrawal", zap.String("decision", c.id), zap.Error(err))
 		}
@@ -47,14 +47,18 @@ func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckR
 	return d.allowed(c, v)
 }
 
-// confirm refuses what would have been allowed if its grant lives no more, or
-// if the time for an answer is up.
-func (d *Door) confirm(ctx context.Context, v *verdict) {
+// confirm refuses what would have been allowed if its token or grant lives no
+// more, or if the time for an answer is up.
+func (d *Door) confirm(ctx context.Context, c *check, v *verdict) {
 	if !v.allow {
 		return
 	}
 	if ctx.Err() != nil {
 		v.refuse(grants.Undecided)
+		return
+	}
+	if !c.caller.ends.IsZero() && !d.cfg.Table.Now().Before(c.caller.ends) {
+		v.refuse(grants.ExpiredToken)
 		return
 	}
 	if !v.held {
@@ -121,10 +125,10 @@ func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 		header(contextPrefix+"agent", c.caller.agent.ID()),
 		header(contextPrefix+"tool", c.call.tool.ID),
 	}
-	remove := slices.Clone(c.call.remove)
+	remove := slices.Clone(c.call.headers.remove)
 	if v.held {
 		g := v.grant.Grant()
-		left := d.cfg.Table.Left(v.grant)
+		left := min(d.cfg.Table.Left(v.grant), c.caller.ends.Sub(d.cfg.Table.Now()))
 		if left <= 0 {
 			v.refuse(grants.Expired)
 			return d.denied(c, v)
@@ -230,9 +234,9 @@ func header(name, value string) *corev3.HeaderValueOption {
 }
 
 // headerSafe percent-encodes what a header value cannot hold in one reading:
-// all but visible ASCII and the inner blank, and "%" itself.
+// all but visible ASCII, and "%" itself.
 func headerSafe(s string) string {
-	plain := func(b byte) bool { return b > 0x20 && b < 0x7f && b != '%' || b == ' ' }
+	plain := func(b byte) bool { return b > 0x20 && b < 0x7f && b != '%' }
 	if i := strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 || !plain(byte(r)) }); i < 0 {
 		return s
 	}

@@ -5,6 +5,9 @@
 //
 //	request ─► parse ─► caller ─► lookup ─► sender ─► constraints ─► decide ─► spend ─► record ─► answer
 //
+// (The body is the last to be parsed, once the caller is known: a stranger's
+// costs nothing.)
+//
 // Invariants:
 //   - Only a verdict that says "allow" allows; its zero value denies. Whatever
 //     keeps a decision from being made (an error, a panic, a view that is not
@@ -118,6 +121,9 @@ func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) ve
 	if why := d.identify(ctx, c); why != grants.None {
 		return deny(why)
 	}
+	if why, detail := d.readInput(req, &c.call); why != grants.None {
+		return verdict{why: why, detail: detail}
+	}
 	held := c.caller.grantsFor(c.call.tool.ID)
 	if len(held) == 0 {
 		return d.baseline(ctx, c)
@@ -175,7 +181,7 @@ func (d *Door) matches(c *check, live grants.Live) (grants.Reason, string) {
 		return grants.ToolChanged, ""
 	case !g.CNF.IsZero():
 		return grants.UnboundToken, "the grant is bound to a key, and this door cannot verify the proof"
-	case c.call.peer != "" && c.call.peer != g.Agent.Subject:
+	case !c.call.sentBy(g.Agent):
 		return grants.UnboundToken, "the client certificate names another subject than the token"
 	}
 	return grants.None, ""
@@ -208,6 +214,9 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 	for i, det := range c.caller.grants {
 		live, why := d.cfg.Table.Lookup(det.GrantID)
 		if why == grants.None && c.caller.names(live) {
+			if !c.call.sentBy(live.Grant().Agent) {
+				return deny(grants.UnboundToken)
+			}
 			c.caller.agent = live.Grant().Agent
 			break
 		}

@@ -58,6 +58,14 @@ func ask(tool, method, path, body string, headers ...string) *authv3.CheckReques
 	}}
 }
 
+// read reads a whole request, as judge does for a known caller.
+func read(d *Door, req *authv3.CheckRequest, c *call) (grants.Reason, string) {
+	if why, detail := d.parse(req, c); why != grants.None {
+		return why, detail
+	}
+	return d.readInput(req, c)
+}
+
 // TestEveryReasonHasAnAnswer: a denial must come out as one, whoever gives it.
 func TestEveryReasonHasAnAnswer(t *testing.T) {
 	for _, why := range append(grants.Reasons(), grants.None, grants.Reason(250)) {
@@ -135,6 +143,8 @@ func TestParse(t *testing.T) {
 		{"partial body", ask("srv/full", "POST", "/full", `{"month":"x"}`, append(json, "x-envoy-auth-partial-body", "true")...), grants.TooLarge},
 		{"length that is not the body's", ask("srv/full", "POST", "/full", `{"month":"x"}`, append(json, "content-length", "400")...), grants.Malformed},
 		{"declared header twice", ask("srv/full", "POST", "/full", `{"month":"x"}`, append(json, "x-tenant", "a", "x-tenant", "b")...), grants.Malformed},
+		{"declared header beyond ASCII", ask("srv/full", "POST", "/full", `{"month":"x"}`, append(json, "x-tenant", "Zürich")...), grants.Malformed},
+		{"passed header beyond ASCII", ask("srv/bare", "GET", "/bare", "", append(cred, "accept-language", "a\x85b")...), grants.Malformed},
 		{"integer as text", ask("srv/full", "POST", "/full?page=03", `{"month":"x"}`, json...), grants.Malformed},
 		{"integer with blank", ask("srv/full", "POST", "/full?page=%203", `{"month":"x"}`, json...), grants.Malformed},
 		{"boolean in capitals", ask("srv/full", "POST", "/full?dry=TRUE", `{"month":"x"}`, json...), grants.Malformed},
@@ -147,8 +157,7 @@ func TestParse(t *testing.T) {
 			return r
 		}(), grants.Malformed},
 	} {
-		var c call
-		if why, detail := d.parse(tc.req, &c); why != tc.want {
+		if why, detail := read(d, tc.req, &call{}); why != tc.want {
 			t.Errorf("%s: %v %s, want %v", tc.name, why, detail, tc.want)
 		}
 	}
@@ -161,14 +170,46 @@ func TestOtherCredentialHeader(t *testing.T) {
 	d.cfg.CredentialHeader = "x-tool-token"
 	var c call
 	why, _ := d.parse(ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Bearer other"), &c)
-	if why != grants.None || c.credential != "abc" || !slices.Contains(c.remove, "authorization") || !slices.Contains(c.remove, "x-tool-token") {
+	if why != grants.None || c.credential != "abc" || !slices.Contains(c.headers.remove, "authorization") || !slices.Contains(c.headers.remove, "x-tool-token") {
 		t.Errorf("%v %+v", why, c)
+	}
+}
+
+// TestPassAuthorization: the tool's own authorization reaches it, the credential
+// never does.
+func TestPassAuthorization(t *testing.T) {
+	d := testDoor(t)
+	d.cfg.CredentialHeader = "x-tool-token"
+	tool, _ := d.cfg.Catalog.Tool("srv/bare")
+	tool.PassAuthorization = true
+	var c call
+	why, _ := read(d, ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Basic x"), &c)
+	if why != grants.None || c.credential != "abc" || !slices.Equal(c.headers.remove, []string{"x-tool-token"}) {
+		t.Errorf("%v %+v", why, c.headers)
+	}
+	if why, _ := read(d, ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Basic x", "authorization", "Basic y"), &call{}); why != grants.Malformed {
+		t.Errorf("two of them: %v", why)
+	}
+}
+
+// TestClientCertificate: its name is the agent's, or the call is not.
+func TestClientCertificate(t *testing.T) {
+	agent := grants.Principal{Issuer: "corp", Subject: "spiffe://corp/bot"}
+	for peer, want := range map[string]bool{"": true, "spiffe://corp/bot": true, "spiffe://corp/other": false, "bot": false} {
+		if got := (&call{peer: peer}).sentBy(agent); got != want {
+			t.Errorf("%q: %v", peer, got)
+		}
+	}
+	req := ask("srv/bare", "GET", "/bare", "", "authorization", "Bearer x")
+	req.Attributes.Source = &authv3.AttributeContext_Peer{Certificate: "PEM"}
+	if why, _ := read(testDoor(t), req, &call{}); why != grants.UnboundToken {
+		t.Errorf("a certificate without a name: %v", why)
 	}
 }
 
 func TestHeaderSafe(t *testing.T) {
 	for in, want := range map[string]string{
-		"corp/a b": "corp/a b", "a\r\nx: y": "a%0D%0Ax: y", "ü": "%C3%BC", "100%": "100%25", "\x00": "%00",
+		"corp/a b": "corp/a%20b", "corp/a ": "corp/a%20", "a\r\nx: y": "a%0D%0Ax:%20y", "ü": "%C3%BC", "100%": "100%25", "\x00": "%00",
 	} {
 		if got := headerSafe(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -236,7 +277,7 @@ func FuzzParse(f *testing.F) {
 	d := testDoor(f)
 	f.Fuzz(func(t *testing.T, path, body, authorization, contentType string) {
 		var c call
-		why, _ := d.parse(ask("srv/full", "POST", path, body, "authorization", authorization, "content-type", contentType), &c)
+		why, _ := read(d, ask("srv/full", "POST", path, body, "authorization", authorization, "content-type", contentType), &c)
 		if why != grants.None {
 			return
 		}

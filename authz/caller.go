@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/token"
@@ -12,6 +13,7 @@ import (
 type caller struct {
 	agent  grants.Principal
 	task   grants.ID      // of a grant token
+	ends   time.Time      // of a grant token, which may end before its grants do
 	grants []token.Detail // of a grant token, in its order
 }
 
@@ -30,6 +32,13 @@ func (c *caller) grantsFor(tool string) []grants.ID {
 func (c *caller) names(live grants.Live) bool {
 	g := live.Grant()
 	return g.Agent.ID() == c.agent.ID() && g.Task == c.task
+}
+
+// sentBy reports whether the client certificate, if there was one, is the
+// agent's: its name is the subject, as in a SPIFFE JWT-SVID and X.509-SVID of
+// one workload.
+func (c *call) sentBy(agent grants.Principal) bool {
+	return c.peer == "" || c.peer == agent.Subject
 }
 
 // identify verifies the credential: a grant token for this server, or an
@@ -52,7 +61,7 @@ func (d *Door) identify(ctx context.Context, c *check) grants.Reason {
 	}
 	c.caller = caller{
 		agent: grants.Principal{Issuer: alias, Subject: sub},
-		task:  claims.Task.ID, grants: claims.Details,
+		task:  claims.Task.ID, ends: claims.Expires, grants: claims.Details,
 	}
 	// A node that has not yet seen the grant's writing waits for it, a little.
 	wait, cancel := context.WithTimeout(ctx, d.cfg.MaxLag)
@@ -77,7 +86,7 @@ func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
 	if broker, _ := d.cfg.Identity.BrokerAudience(who.Issuer); !who.For(resource) || who.For(broker) {
 		return grants.CredentialKind
 	}
-	if c.call.peer != "" && c.call.peer != who.Principal.Subject {
+	if !c.call.sentBy(who.Principal) {
 		return grants.UnboundToken
 	}
 	c.caller = caller{agent: who.Principal}

@@ -29,7 +29,7 @@ var answers = map[grants.Reason]answer{
 	grants.UnknownTool:     {403, "access_denied", "", "no such tool"},
 	grants.Unrepresentable: {403, "access_denied", "", "an argument has no exact value for policy: leave it out, or have the catalogue list it as opaque"},
 
-	grants.NoCredential:   {401, "invalid_token", `Bearer`, "send the grant's token: Authorization: Bearer TOKEN"},
+	grants.NoCredential:   {401, "invalid_token", `Bearer`, "send the grant's token"},
 	grants.Ambiguous:      {401, "invalid_request", invalidRequest, "send one credential, in one header"},
 	grants.BadCredential:  {401, "invalid_token", invalidToken, "the token is not one that this tool accepts: " + askAgain},
 	grants.ExpiredToken:   {401, "invalid_token", invalidToken, "the token's time is over: " + askAgain},

@@ -3,12 +3,13 @@ package authz
 import (
 	"errors"
 	"fmt"
-	"mime"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
@@ -19,7 +20,14 @@ import (
 // {query?, body?, header?} with the parts that the catalogue declares, never
 // merged. Undeclared query names and bodies are refused; undeclared headers are
 // removed by the answer.
-func (d *Door) readInput(c *call, h headers, query string, raw []byte, text string) (grants.Reason, string) {
+func (d *Door) readInput(req *authv3.CheckRequest, c *call) (grants.Reason, string) {
+	h, raw, text := c.headers, req.GetAttributes().GetRequest().GetHttp().GetRawBody(), req.GetAttributes().GetRequest().GetHttp().GetBody()
+	if h.bad != "" {
+		return grants.Malformed, h.bad
+	}
+	if h.partial {
+		return grants.TooLarge, "only a part of the body came to be checked"
+	}
 	if text != "" {
 		return grants.Malformed, "Envoy sent the body as text, which changes bytes: set pack_as_bytes: true"
 	}
@@ -29,14 +37,13 @@ func (d *Door) readInput(c *call, h headers, query string, raw []byte, text stri
 	if h.length != "" && h.length != strconv.Itoa(len(raw)) {
 		return grants.Malformed, "content-length is not the length of the body"
 	}
-	tool := c.tool
-	c.input = map[string]any{}
-	args, err := readQuery(query, tool.Query)
+	tool, input := c.tool, map[string]any{}
+	args, err := readQuery(c.query, tool.Query)
 	if err != nil {
 		return grants.Malformed, err.Error()
 	}
 	if tool.Query != nil {
-		c.input["query"] = args
+		input["query"] = args
 	}
 	if tool.Header != nil {
 		head := map[string]any{}
@@ -45,18 +52,21 @@ func (d *Door) readInput(c *call, h headers, query string, raw []byte, text stri
 				return grants.Malformed, fmt.Sprintf("header %q: %v", name, err)
 			}
 		}
-		c.input["header"] = head
+		input["header"] = head
 	}
-	if tool.Body == nil {
-		if len(raw) > 0 {
-			return grants.Malformed, "the tool takes no body"
+	switch {
+	case tool.Body != nil:
+		if why, detail := readBody(tool, h, raw, input); why != grants.None {
+			return why, detail
 		}
-		return grants.None, ""
+	case len(raw) > 0:
+		return grants.Malformed, "the tool takes no body"
 	}
-	return readBody(c, h, raw)
+	c.input = input
+	return grants.None, ""
 }
 
-func readBody(c *call, h headers, raw []byte) (grants.Reason, string) {
+func readBody(tool *catalog.Tool, h headers, raw []byte, input map[string]any) (grants.Reason, string) {
 	if h.encoded {
 		return grants.Encoding, "a content-encoding is not read: send the body as it is"
 	}
@@ -67,25 +77,26 @@ func readBody(c *call, h headers, raw []byte) (grants.Reason, string) {
 	if err != nil {
 		return grants.Malformed, "body: " + err.Error()
 	}
-	if err := conform(body, c.tool.Body, "/body", c.tool.Opaque); err != nil {
+	if err := conform(body, tool.Body, "/body", tool.Opaque); err != nil {
 		return grants.Mismatch, err.Error()
 	}
-	c.input["body"] = body
+	input["body"] = body
 	return grants.None, ""
 }
 
-// isJSON accepts application/json, alone or with charset=utf-8.
+// isJSON accepts application/json, alone or with charset=utf-8, and nothing
+// else: a tool may decode by a parameter that another parser overlooks
+// (charset*=, RFC 8187).
 func isJSON(contentType string) bool {
-	typ, params, err := mime.ParseMediaType(contentType)
-	if err != nil || typ != "application/json" {
+	typ, param, has := strings.Cut(strings.ToLower(contentType), ";")
+	if strings.Trim(typ, " \t") != "application/json" {
 		return false
 	}
-	for name, value := range params {
-		if name != "charset" || !strings.EqualFold(value, "utf-8") {
-			return false
-		}
+	switch strings.Trim(param, " \t") {
+	case "charset=utf-8", `charset="utf-8"`:
+		return true
 	}
-	return true
+	return !has
 }
 
 // readQuery reads declared names, once each. What servers read differently is
@@ -111,7 +122,7 @@ func readQuery(query string, declared map[string]*catalog.Schema) (map[string]an
 		}
 		schema, ok := declared[name]
 		if !ok {
-			return nil, fmt.Errorf("query: the tool has no parameter %.64q", name)
+			return nil, errors.New("query: a parameter is not one that the tool declares")
 		}
 		if _, twice := args[name]; twice {
 			return nil, fmt.Errorf("query: %q came twice", name)

@@ -1,10 +1,10 @@
 package authz
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -18,9 +18,10 @@ type call struct {
 	tool       *catalog.Tool
 	timeout    time.Duration // the route's own; 0: none stated
 	credential string        // not yet verified
-	remove     []string      // headers that must not reach the tool; sorted
-	peer       string        // subject of the client certificate that Envoy verified; "" for none
-	input      map[string]any
+	headers    headers
+	query      string         // as it was sent
+	peer       string         // name in the client certificate that Envoy verified; "" for none
+	input      map[string]any // of a known caller; see readInput
 }
 
 // ContextTool and ContextTimeout are the context_extensions of a route: the id
@@ -37,18 +38,19 @@ var passed = map[string]bool{
 	"content-length": true, "content-type": true, "transfer-encoding": true,
 	"host": true, "user-agent": true, "x-request-id": true,
 	"traceparent": true, "tracestate": true,
+	"x-forwarded-for": true, "x-forwarded-proto": true, // Envoy's own: the client's are stripped
 }
 
-// parse reads the request into c. The route says which tool it is
-// (context_extensions, which a client cannot set); that the method and path are
-// that tool's is checked all the same.
+// parse reads which tool the request is for, and the credential. The route says
+// which tool it is (context_extensions, which a client cannot set); that the
+// method and path are that tool's is checked all the same. The input is read
+// later (readInput), for a caller who is known: it is what costs.
 func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) {
 	attrs := req.GetAttributes()
 	http := attrs.GetRequest().GetHttp()
 	if http == nil || http.GetHeaderMap() == nil {
 		return grants.Malformed, "Envoy sent no headers: set encode_raw_headers: true"
 	}
-	c.peer = attrs.GetSource().GetPrincipal()
 	ext := attrs.GetContextExtensions()
 	tool, ok := d.cfg.Catalog.Tool(ext[ContextTool])
 	if !ok {
@@ -62,24 +64,20 @@ func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) 
 		}
 		c.timeout = time.Duration(n) * time.Millisecond
 	}
-
-	h := readHeaders(http.GetHeaderMap().GetHeaders(), tool, d.cfg.CredentialHeader)
-	c.remove = h.remove
+	if c.peer = attrs.GetSource().GetPrincipal(); c.peer == "" && attrs.GetSource().GetCertificate() != "" {
+		return grants.UnboundToken, "the client certificate names nobody: it has no URI or DNS name"
+	}
+	c.headers = readHeaders(http.GetHeaderMap().GetHeaders(), tool, d.cfg.CredentialHeader)
 	path, query, _ := strings.Cut(http.GetPath(), "?")
+	c.query = query
 	// The credential comes first, so that one in two places is told so.
-	if why, detail := h.credentialIn(&c.credential, query, d.cfg.CredentialHeader); why != grants.None {
+	if why, detail := c.headers.credentialIn(&c.credential, query, d.cfg.CredentialHeader); why != grants.None {
 		return why, detail
 	}
 	if http.GetMethod() != tool.Method || path != tool.Path {
 		return grants.Mismatch, "method and path are not the tool's"
 	}
-	if h.bad != "" {
-		return grants.Malformed, h.bad
-	}
-	if h.partial {
-		return grants.TooLarge, "only a part of the body came to be checked"
-	}
-	return d.readInput(c, h, query, http.GetRawBody(), http.GetBody())
+	return grants.None, ""
 }
 
 // headers is what the request's headers say.
@@ -90,8 +88,8 @@ type headers struct {
 	encoded     bool // any content-encoding
 	length      string
 	partial     bool
-	remove      []string
-	bad         string
+	remove      []string // what must not reach the tool
+	bad         string   // what is wrong with them
 }
 
 // readHeaders sorts the request's headers: what is the credential, what the
@@ -111,8 +109,13 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 			continue
 		case name == credential:
 			h.credentials = append(h.credentials, value)
-			if !tool.PassAuthorization && first {
+			if first {
 				h.remove = append(h.remove, name)
+			}
+			continue
+		case name == "authorization" && tool.PassAuthorization:
+			if !first {
+				h.bad = "header \"authorization\" came twice"
 			}
 			continue
 		case name == "x-envoy-auth-partial-body":
@@ -129,18 +132,16 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 			if !first {
 				h.bad = "header " + strconv.Quote(name) + " came twice"
 			}
-			if !utf8.ValidString(value) {
-				h.bad = "header " + strconv.Quote(name) + " is not UTF-8"
-			}
 			h.declared[name] = value
+		} else if !passed[name] && !strings.HasPrefix(name, "x-envoy-") { // those are Envoy's to strip
+			if first {
+				h.remove = append(h.remove, name)
+			}
 			continue
 		}
-		// Envoy's own are Envoy's to send or strip.
-		if passed[name] || strings.HasPrefix(name, "x-envoy-") || strings.HasPrefix(name, "x-forwarded-") {
-			continue
-		}
-		if first {
-			h.remove = append(h.remove, name)
+		// Beyond ASCII a header has no one reading (RFC 9110, Section 5.5).
+		if strings.ContainsFunc(value, func(r rune) bool { return r >= 0x7f || r < 0x20 && r != '\t' }) {
+			h.bad = "header " + strconv.Quote(name) + " is not plain ASCII"
 		}
 	}
 	return h
@@ -151,13 +152,17 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 // whatever they hold.
 func (h *headers) credentialIn(into *string, query, header string) (grants.Reason, string) {
 	for _, part := range strings.Split(query, "&") {
-		if name, _, _ := strings.Cut(part, "="); strings.EqualFold(name, "access_token") {
+		name, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		if strings.EqualFold(name, "access_token") {
 			return grants.Ambiguous, "a token in the query is not read: send it in the header " + strconv.Quote(header) + " alone"
 		}
 	}
 	switch {
 	case len(h.credentials) == 0:
-		return grants.NoCredential, ""
+		return grants.NoCredential, "send the grant's token in the header " + strconv.Quote(header) + credentialForm(header)
 	case len(h.credentials) > 1, strings.Contains(h.credentials[0], ","):
 		return grants.Ambiguous, "send one credential, in one header " + strconv.Quote(header)
 	}
@@ -174,4 +179,12 @@ func (h *headers) credentialIn(into *string, query, header string) (grants.Reaso
 	}
 	*into = value
 	return grants.None, ""
+}
+
+// credentialForm is how a credential is written in a header of that name.
+func credentialForm(header string) string {
+	if header == "authorization" {
+		return ": Bearer TOKEN"
+	}
+	return ": the token alone"
 }

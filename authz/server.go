@@ -57,7 +57,11 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 			return nil, fmt.Errorf("authz listen %q: plain TCP is for loopback only; use a Unix socket beside Envoy", address)
 		}
-		return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("authz listen: %w", err)
+		}
+		return l, nil
 	}
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("authz listen %q: the socket's path is absolute: unix:///run/toolgrant/authz.sock", address)

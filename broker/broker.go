@@ -104,6 +104,7 @@ type reply struct {
 	status int
 	body   any
 	undo   func() // what to take back if the record cannot be written
+	done   string // what stays done even then, for the caller
 }
 
 func refused(why grants.Reason, detail string) reply { return reply{why: why, detail: detail} }
@@ -130,7 +131,7 @@ func (b *Broker) door(style style, handle func(context.Context, *request) reply)
 				if rep.undo != nil {
 					rep.undo()
 				}
-				rep = refused(grants.CannotRecord, "")
+				rep = refused(grants.CannotRecord, rep.done)
 				break
 			}
 		}
@@ -145,7 +146,9 @@ func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Co
 			rep = refused(grants.Undecided, "")
 		}
 	}()
-	if why, detail := r.read(); why != grants.None {
+	why, detail := r.read()
+	r.now = b.cfg.Table.Now() // a body may take its time, and nothing is judged by when it began
+	if why != grants.None {
 		return refused(why, detail)
 	}
 	return handle(ctx, r)

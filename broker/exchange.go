@@ -273,7 +273,6 @@ func (b *Broker) answerToken(r *request, gs []granted, rev grants.Rev) reply {
 	task, server := gs[0].task, gs[0].tool.Server
 	agent := gs[0].grant.Agent.ID()
 	ans := tokenAnswer{IssuedTokenType: typeAccessToken, TokenType: "Bearer"}
-	now := b.cfg.Table.Now()
 	c := token.Claims{
 		Issuer: b.cfg.Issuer, Subject: agent, Audience: server.Resource, ID: grants.NewID(token.IDPrefix),
 		IssuedAt: r.now, NotBefore: gs[0].grant.NotBefore, Client: agent,
@@ -285,17 +284,17 @@ func (b *Broker) answerToken(r *request, gs []granted, rev grants.Rev) reply {
 		if err != nil {
 			return b.fault(r, "digesting constraints", err)
 		}
-		if g.grant.Expires.After(c.Expires) {
-			c.Expires = g.grant.Expires
+		if g.end.After(c.Expires) {
+			c.Expires = g.end
 		}
 		c.Details = append(c.Details, token.Detail{
 			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, ConstraintsDigest: digest,
 		})
-		left := int64(g.grant.Expires.Sub(now) / time.Second)
+		left := int64(g.end.Sub(r.now) / time.Second) // 1 or more, see propose
 		ans.ExpiresIn = max(ans.ExpiresIn, left)
 		ans.Details = append(ans.Details, detailAnswer{
 			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, Task: task.ID,
-			TTL: left, ExpiresAt: g.grant.Expires, MaxCalls: g.maxCalls(),
+			TTL: left, ExpiresAt: g.end, MaxCalls: g.maxCalls(),
 			Constraints: g.grant.Constraints, ConstraintsDigest: digest, Reused: g.reused,
 		})
 		scope = append(scope, g.tool.ID)

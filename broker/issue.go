@@ -17,6 +17,7 @@ type granted struct {
 	tool   *catalog.Tool
 	task   *grants.Task
 	grant  grants.Grant
+	end    time.Time // of what was asked; a reused grant may last longer, its token does not
 	reused bool
 }
 
@@ -93,7 +94,7 @@ func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) 
 	// token never says more than the table, and an asked 300 s reads 300.
 	begin := r.now.Truncate(time.Second).UTC()
 	end = end.Truncate(time.Second).UTC()
-	if !end.After(r.now) {
+	if end.Sub(r.now) < time.Second { // an answer could not say how long it lasts
 		return granted{}, grants.BadTTL
 	}
 	g := grants.Grant{
@@ -103,7 +104,7 @@ func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) 
 		NotBefore: begin, Expires: end, Constraints: compact(a.constraints), Rev: view,
 	}
 	g.Budgets = b.budgets(task.ID, a, g.ID)
-	return granted{tool: a.tool, task: task, grant: g}, grants.None
+	return granted{tool: a.tool, task: task, grant: g, end: end}, grants.None
 }
 
 // budgets are those that the task and tool have already, which asking again
@@ -129,9 +130,12 @@ func (b *Broker) budgets(task grants.ID, a ask, id grants.ID) []grants.Budget {
 func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grants.Decision) (grants.Rev, reply) {
 	var fresh []grants.Grant
 	rev := b.cfg.Table.Rev()
+	// The token ends with the last of what was asked; a grant that lasts longer
+	// than its own ask may be in it only if that is the same instant.
+	oneEnd := !slices.ContainsFunc(gs, func(g granted) bool { return !g.end.Equal(gs[0].end) })
 	for i := range gs {
 		gs[i].grant.Policy = ds[i].Revision
-		if old := b.living(&gs[i]); old != nil {
+		if old := b.living(&gs[i]); old != nil && (oneEnd || old.Expires.Equal(gs[i].end)) {
 			gs[i].grant, gs[i].reused = *old, true
 		} else {
 			fresh = append(fresh, gs[i].grant)
@@ -173,7 +177,10 @@ func same(a, b *grants.Grant) bool {
 		slices.Equal(a.Actors, b.Actors) && a.Client == b.Client && a.Parent == b.Parent &&
 		a.Task == b.Task && a.Tool == b.Tool && a.CNF == b.CNF && a.Identity == b.Identity && a.Policy == b.Policy && a.Pin == b.Pin &&
 		a.Requester.ID() == b.Requester.ID() &&
-		slices.Equal(a.Budgets, b.Budgets) && slices.EqualFunc(a.Constraints, b.Constraints, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
+		slices.EqualFunc(a.Budgets, b.Budgets, func(x, y grants.Budget) bool {
+			own := x.Key == grants.GrantBudget(a.ID, x.Arg) && y.Key == grants.GrantBudget(b.ID, y.Arg)
+			return (own || x.Key == y.Key) && x.Arg == y.Arg && x.Limit == y.Limit
+		}) && slices.EqualFunc(a.Constraints, b.Constraints, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
 }
 
 // compact takes the white space out of constraints, so that two ways of

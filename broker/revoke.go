@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/grants"
@@ -21,21 +22,23 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 		return refused(grants.NotFresh, "")
 	}
 	g, task := b.cfg.Table.Grant(id)
-	if g == nil {
-		return refused(grants.UnknownGrant, "")
+	known := g != nil
+	if !known {
+		g, task = b.nobodysGrant(r.now)
 	}
-	r.records[0].Grant, r.records[0].Task, r.records[0].Tool, r.records[0].Agent = g.ID, g.Task, g.Tool, g.Agent.ID()
 	ds, why := b.decide(ctx, r, []grants.Input{{
 		Action: grants.ActionRevoke, Requester: r.who.Principal, Principal: r.who.Principal,
 		Tool: g.Tool, Task: task, Grant: g, At: r.now,
 	}})
 	r.decided(ds)
-	if why == grants.Undecided {
+	if why == grants.Undecided && known {
 		return refused(why, "")
 	}
-	if why != grants.None {
+	if why != grants.None || !known {
 		return refused(grants.UnknownGrant, "")
 	}
+	rec := &r.records[0]
+	rec.Grant, rec.Task, rec.Tool, rec.Agent = g.ID, g.Task, g.Tool, g.Agent.ID()
 	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires})
 	if err != nil {
 		return b.fault(r, "revoking a grant", err)
@@ -43,5 +46,17 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	if err := b.settle(rev); err != nil {
 		return b.fault(r, "waiting for the table", err)
 	}
-	return reply{status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": "revoked"}}
+	return reply{
+		status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": "revoked"},
+		done: "the grant is revoked, but that is not on record: ask again until it is",
+	}
+}
+
+// nobodysGrant is put to policy in place of one that is not there.
+func (b *Broker) nobodysGrant(now time.Time) (*grants.Grant, *grants.Task) {
+	task := nobodysTask(now)
+	return &grants.Grant{
+		ID: grants.GrantPrefix, Task: task.ID, Agent: task.Owner, Requester: task.Owner,
+		Tool: b.cfg.Catalog.Servers[0].Tools[0].ID, NotBefore: now, Expires: task.Deadline,
+	}, task
 }

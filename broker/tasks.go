@@ -130,7 +130,10 @@ func (b *Broker) endTask(ctx context.Context, r *request) reply {
 	if err := b.settle(rev); err != nil {
 		return b.fault(r, "waiting for the table", err)
 	}
-	return reply{status: http.StatusOK, body: map[string]string{"task": task.ID, "state": "ended"}}
+	return reply{
+		status: http.StatusOK, body: map[string]string{"task": task.ID, "state": "ended"},
+		done: "the task has ended, but that is not on record: ask again until it is",
+	}
 }
 
 // ownTask returns a task on which policy permits the action to the caller. A
@@ -143,7 +146,7 @@ func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*g
 	}
 	known := task != nil
 	if !known {
-		task = &grants.Task{ID: grants.TaskPrefix, Owner: grants.Principal{Issuer: "-", Subject: "-"}, Deadline: r.now}
+		task = nobodysTask(r.now)
 	}
 	ds, why := b.decide(ctx, r, []grants.Input{{
 		Action: action, Requester: r.who.Principal, Principal: r.who.Principal, Task: task, At: r.now,
@@ -156,6 +159,11 @@ func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*g
 		return nil, grants.UnknownTask
 	}
 	return task, grants.None
+}
+
+// nobodysTask is put to policy in place of one that is not there.
+func nobodysTask(now time.Time) *grants.Task {
+	return &grants.Task{ID: grants.TaskPrefix, Kind: "-", Owner: grants.Principal{Issuer: "-", Subject: "-"}, Deadline: now.Add(time.Minute)}
 }
 
 // decided notes what policy said, decision by record.

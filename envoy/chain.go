@@ -117,10 +117,12 @@ func connectionManager(o Options) *hcmv3.HttpConnectionManager {
 // earlyMutation removes, before anything else runs, what only the server may
 // set. The prefix "x-envoy-" holds the time-out, but also headers with which a
 // client would ask for retries or hedging; of those that Envoy does not know
-// and so would keep, the server could remove none.
+// and so would keep, the server could remove none. From "x-forwarded-" tools
+// read who calls and by which name; Envoy writes its own -for and -proto after
+// this.
 func earlyMutation() *corev3.TypedExtensionConfig {
 	m := &earlyv3.HeaderMutation{}
-	for _, prefix := range []string{ContextPrefix, "x-envoy-"} {
+	for _, prefix := range []string{ContextPrefix, "x-envoy-", "x-forwarded-"} {
 		m.Mutations = append(m.Mutations, &mutationv3.HeaderMutation{
 			Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
 				RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{

@@ -90,6 +90,10 @@ func TestCallDoor(t *testing.T) {
 		{"no content type", tok, "POST", csv, october, []string{"!Content-Type", ""}, 415, "encoding"},
 		{"text/plain", tok, "POST", csv, october, []string{"!Content-Type", "text/plain"}, 415, "encoding"},
 		{"UTF-16", tok, "POST", csv, october, []string{"!Content-Type", "application/json; charset=utf-16"}, 415, "encoding"},
+		{"a charset by RFC 8187, which some tools decode by", tok, "POST", csv, october, []string{"!Content-Type", "application/json; charset=utf-7; charset*=utf-8''utf-8"}, 415, "encoding"},
+		{"the same alone", tok, "POST", csv, october, []string{"!Content-Type", "application/json; charset*=x'y'utf-7"}, 415, "encoding"},
+		{"another parameter", tok, "POST", csv, october, []string{"!Content-Type", "application/json; foo=bar"}, 415, "encoding"},
+		{"token in the query, escaped", tok, "POST", csv + "&access%5ftoken=" + tok, october, nil, 401, "ambiguous_credential"},
 		{"two content types", tok, "POST", csv, october, []string{"Content-Type", "text/plain"}, 415, "encoding"},
 		{"gzip, said", tok, "POST", csv, october, []string{"Content-Encoding", "gzip"}, 415, "encoding"},
 		{"body where none is declared", tok, "DELETE", "/archive", "{}", nil, 400, "malformed"},
@@ -153,7 +157,8 @@ func TestWhatReachesTheTool(t *testing.T) {
 	a := w.call(tok.AccessToken, "POST", exportCSV, october,
 		"Cookie", "session=1", "X-Undeclared", "1", "Accept-Language", "de",
 		"X-Grant-Ctx-Agent", "corp/root", "X-Grant-Ctx-Admin", "1", "X-Envoy-Upstream-Rq-Timeout-Ms", "99999999",
-		"Proxy-Authorization", "Bearer x", "X-Forwarded-For", "10.0.0.1")
+		"Proxy-Authorization", "Bearer x", "X-Forwarded-For", "10.0.0.1", "X-Forwarded-User", "admin",
+		"X-Forwarded-Host", "evil.example", "Forwarded", "for=10.0.0.1", "X-Real-Ip", "10.0.0.1")
 	if a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
@@ -163,6 +168,7 @@ func TestWhatReachesTheTool(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Authorization": "", "Cookie": "", "X-Undeclared": "", "Proxy-Authorization": "",
+		"X-Forwarded-User": "", "X-Forwarded-Host": "", "Forwarded": "", "X-Real-Ip": "",
 		"X-Grant-Ctx-Admin": "", "X-Envoy-Upstream-Rq-Timeout-Ms": "",
 		"Accept-Language": "de", "Content-Type": "application/json",
 		"X-Grant-Ctx-Agent": "corp/report-bot", "X-Grant-Ctx-Task": task, "X-Grant-Ctx-Tool": "reports/export",
@@ -171,6 +177,9 @@ func TestWhatReachesTheTool(t *testing.T) {
 		if have := strings.Join(got.Header.Values(name), ","); have != want {
 			t.Errorf("%s: the tool got %q, want %q", name, have, want)
 		}
+	}
+	if xff := got.Header.Get("X-Forwarded-For"); xff == "" || strings.Contains(xff, "10.0.0.1") {
+		t.Errorf("X-Forwarded-For is %q: not Envoy's own alone", xff)
 	}
 	w.until("the access log tells the decision", func() bool {
 		log := w.envoy.Stdout()

@@ -110,6 +110,7 @@ func TestTokenExchange(t *testing.T) {
 		{"another agent's task", set("subject_token", w.identity("other-bot", "toolgrant", "reporting")), nil, 400, "invalid_request", "unknown_task"},
 		{"longer than policy permits", set("ttl", "601"), nil, 400, "invalid_scope", "policy"},
 		{"ttl 0", set("ttl", "0"), nil, 400, "invalid_request", "bad_ttl"},
+		{"ttl too short to tell", set("ttl", "1"), nil, 400, "invalid_request", "bad_ttl"},
 		{"ttl negative", set("ttl", "-1"), nil, 400, "invalid_request", "bad_ttl"},
 		{"ttl in words", set("ttl", "PT1H"), nil, 400, "invalid_request", "bad_ttl"},
 		{"ttl beyond everything", set("ttl", "9223372036854775807"), nil, 400, "invalid_scope", "policy"},
@@ -224,6 +225,9 @@ func TestReuse(t *testing.T) {
 	}
 	first := get(client.GrantRequest{TTL: 5 * time.Minute})
 	again := get(client.GrantRequest{TTL: 4 * time.Minute})
+	if left := time.Until(again.ExpiresAt); left > 4*time.Minute {
+		t.Errorf("asked for 4 minutes, and got a token of %v", left)
+	}
 	if first.Reused || !again.Reused || again.ID != first.ID {
 		t.Errorf("the same for less time: %+v after %+v", again, first)
 	}
@@ -234,6 +238,12 @@ func TestReuse(t *testing.T) {
 		if g := get(r); g.Reused {
 			t.Errorf("%s: reused", name)
 		}
+	}
+	// A narrower count is the grant's own budget, and a reason to issue once.
+	get(client.GrantRequest{TTL: 3 * time.Minute, MaxCalls: 9})
+	three := get(client.GrantRequest{TTL: 3 * time.Minute, MaxCalls: 3})
+	if g := get(client.GrantRequest{TTL: 2 * time.Minute, MaxCalls: 3}); three.Reused || !g.Reused || g.ID != three.ID {
+		t.Errorf("the same narrower count: %+v after %+v", g, three)
 	}
 	// Another identity token of the same agent is another evidence.
 	if tok := w.export(task, func(r *client.GrantRequest) { r.TTL = time.Minute }); tok.Grants[0].Reused {

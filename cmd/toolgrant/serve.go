@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +23,7 @@ import (
 	"github.com/toolgrant/toolgrant/broker"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/cedar"
+	"github.com/toolgrant/toolgrant/envoy"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/token"
@@ -50,6 +55,9 @@ in memory: a restart ends them all.`,
 				if _, err := loadRules(cfg); err != nil {
 					return usageError(err)
 				}
+				if err := checkKeys(cfg); err != nil {
+					return usageError(err)
+				}
 				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies and issuers are in order")
 				return nil
 			}
@@ -60,6 +68,16 @@ in memory: a restart ends them all.`,
 	cmd.Flags().BoolVar(&check, "check", false, "read and check everything that needs no listener, and exit")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log requests, too (level debug)")
 	return cmd
+}
+
+// checkKeys reads the signing keys if there are any yet; it makes none.
+func checkKeys(cfg *Config) error {
+	found, err := filepath.Glob(filepath.Join(cfg.Keys.Dir, "*.jwk"))
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	_, err = token.OpenKeys(cfg.Keys.Dir, cfg.Keys.Alg)
+	return err
 }
 
 // newLogger writes JSON lines to w: INFO is a change of state.
@@ -102,6 +120,12 @@ func loadRules(cfg *Config) (*rules, error) {
 		if s, ok := r.catalog.ServerByResource(i.Audience); ok {
 			return nil, fmt.Errorf("identity: issuer %q: audience %q is the resource of server %q: the broker needs one of its own", i.Alias, i.Audience, s.ID)
 		}
+	}
+	// What cannot be printed for Envoy cannot be served either.
+	if _, err := envoy.Config(envoy.Options{
+		Catalog: r.catalog, Listen: cfg.Envoy.Listen, Authz: cfg.Authz.Listen, CredentialHeader: cfg.Token.Header,
+	}); err != nil {
+		return nil, err
 	}
 	r.policies, err = cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups()})
 	return &r, err
@@ -189,7 +213,21 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 	go func() { defer close(ran); ranErr = p.run(behind) }()
 	defer func() { stop(); <-ran; err = errors.Join(err, ranErr) }()
 
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // else it would end the process, and every grant with it
+	defer signal.Stop(hup)
+
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for {
+			select {
+			case <-hup:
+				log.Warn("SIGHUP: nothing is read again while serving; start anew to change files, which ends all tasks")
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 	g.Go(func() error { // without what is behind them the doors would only deny
 		select {
 		case <-ran:
