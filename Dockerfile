@@ -9,8 +9,8 @@ COPY . .
 ARG VERSION=dev
 RUN go build -trimpath -ldflags="-s -w -X main.version=${VERSION}" -o /out/toolgrant ./cmd/toolgrant
 
-# Static: no libc, no shell, no package manager; it brings CA certificates.
-FROM gcr.io/distroless/static-debian12
+# Nothing but the static binary: no libc, no shell, no package manager.
+FROM scratch
 COPY --from=build /out/toolgrant /toolgrant
 # A number, so that Kubernetes can enforce runAsNonRoot.
 USER 65532:65532

@@ -8,7 +8,7 @@ TESTFLAGS   ?= -timeout=15m
 
 # Tools are built into a folder named after their version, so that moving a
 # pin rebuilds them.
-staticcheck := $(CURDIR)/.bin/staticcheck-$(STATICCHECK)/staticcheck
+staticcheck := .bin/staticcheck-$(STATICCHECK)/staticcheck
 
 # The recipes that run Envoy start with this. A failed fetch fails the recipe.
 with-envoy = ENVOY=$$(./envoy/fetch) && export ENVOY
@@ -32,6 +32,7 @@ envoy: ## print the path of the Envoy to use; fetch it if there is none
 # ends without its child: the demo could not clean up.
 .PHONY: demo
 demo: build ## play the story: a grant buys a call, and nothing else does
+	go build -o .bin/reports-tool ./examples/reports/tool
 	go build -o .bin/demo ./examples/demo
 	@$(with-envoy) && exec .bin/demo
 
@@ -51,10 +52,10 @@ fuzz: ## run every fuzz target for FUZZTIME (5s) and check that it ran
 lint: $(staticcheck) ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l .) && if [ -n "$$out" ]; then echo "gofmt these:"; echo "$$out"; exit 1; fi
 	$(call each-module,go vet ./...)
-	$(call each-module,$(staticcheck) ./...)
+	$(call each-module,"$(CURDIR)/$(staticcheck)" ./...)
 
 $(staticcheck):
-	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+	GOBIN="$(CURDIR)/$(@D)" go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
 
 .PHONY: tidy-check
 tidy-check: ## check that go.mod and go.sum are tidy

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -26,8 +27,11 @@ const (
 
 // Config says where and how to record.
 type Config struct {
-	// File is the path of the log. It is created with mode 0600. It must stay
-	// in its place while the Log is open: moved or removed, every Append fails.
+	// File is the path of the log. It is created with mode 0600. While the Log
+	// is open it must stay in its place and be written by nobody else. Moved,
+	// removed or replaced, every Append fails until it is back. Cut (logrotate's
+	// copytruncate does that) or written by another, every Append fails until a
+	// restart. To rotate it: stop, move it away, start.
 	File string
 	// Fsync is one of the values above; "" is FsyncInterval.
 	Fsync string
@@ -49,8 +53,9 @@ type Log struct {
 	path   string
 	fsync  string
 	logger *zap.Logger
-	macs   sync.Pool // of hash.Hash, HMAC with the key
-	bodies sync.Pool // of *[]byte
+	opened os.FileInfo // which file it is
+	macs   sync.Pool   // of hash.Hash, HMAC with the key
+	bodies sync.Pool   // of *[]byte
 
 	// What is done to the file; fields, so that a test can make a disk fail.
 	write    func([]byte) (int, error)
@@ -65,8 +70,9 @@ type Log struct {
 	seq     uint64 // of the last record in the file
 	prev    string // hash of its line
 	size    int64  // where its line ends
-	synced  uint64 // seq up to which the file is known to be on disk
-	line    []byte
+	left    int64  // bytes behind size that a failed write left there, or a crash
+	synced  uint64 // with FsyncInterval: seq up to which the file is known to be on disk
+	lines   []byte // of the current write
 	hash    hash.Hash
 	err     error  // why nothing can be recorded; nil: as far as is known, it can
 	refused uint64 // records that were refused since err was set
@@ -154,143 +160,112 @@ func openFile(path string) (_ *os.File, err error) {
 	return f, nil
 }
 
-// Append records one decision; Seq, Prev and Sum are set here. When it gives
-// nil the kernel has the whole line (with FsyncAlways, the disk has it). An
-// error means that the decision is not recorded: the caller denies.
-func (l *Log) Append(r Record) error {
-	if err := r.check(); err != nil {
-		return fmt.Errorf("audit record: %w", err)
+// Append records one decision, as AppendAll does.
+func (l *Log) Append(r Record) error { return l.AppendAll([]Record{r}) }
+
+// AppendAll records the decisions of one request, of which there must be one,
+// in one write: consecutive lines, all or none. Seq, Prev and Sum are set here.
+// When it gives nil the kernel has the whole of each line (with FsyncAlways, the
+// disk has it). An error means that no decision of them is recorded: the caller
+// denies. Only a crash amid the write, or before a failed one is taken back, may
+// leave the first lines: records of decisions that nobody was told of.
+func (l *Log) AppendAll(rs []Record) error {
+	if len(rs) == 0 { // nil would tell the caller that it may answer
+		return errors.New("no audit record")
 	}
-	body := l.bodies.Get().(*[]byte)
-	defer l.bodies.Put(body)
-	var err error
-	if *body, err = appendBody((*body)[:0], &r); err != nil {
-		return fmt.Errorf("audit record: %w", err)
+	pooled := l.bodies.Get().(*[]byte)
+	defer l.bodies.Put(pooled)
+	bodies, err := appendBodies((*pooled)[:0], rs)
+	*pooled = bodies
+	if err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = l.repairLocked()
+	err = l.readyLocked()
 	if err == nil {
-		err = l.appendLocked(*body)
+		err = l.appendLocked(bodies)
 	}
 	if err != nil {
 		if l.err != nil {
-			l.refused++
+			l.refused += uint64(len(rs))
 		}
 		return fmt.Errorf("writing audit record: %w", err)
 	}
 	return nil
 }
 
-// appendLocked writes the next line of the chain: all of it or nothing.
-func (l *Log) appendLocked(body []byte) error {
-	b := append(appendHead(l.line[:0], l.seq+1, l.prev), body...)
+// bodyEnd stands between bodies; within one, a newline is escaped.
+const bodyEnd = '\n'
+
+func appendBodies(b []byte, rs []Record) ([]byte, error) {
+	for i := range rs {
+		if i > 0 {
+			b = append(b, bodyEnd)
+		}
+		err := rs[i].check()
+		if err == nil {
+			b, err = appendBody(b, &rs[i])
+		}
+		if err != nil {
+			return b, fmt.Errorf("audit record %d of %d: %w", i+1, len(rs), err)
+		}
+	}
+	return b, nil
+}
+
+// appendLocked writes the next lines of the chain, one for each body: all of
+// them or nothing.
+func (l *Log) appendLocked(bodies []byte) error {
+	b, seq, prev := l.lines[:0], l.seq, l.prev
+	for body := range bytes.SplitSeq(bodies, []byte{bodyEnd}) {
+		start := len(b)
+		seq++
+		b, prev = l.appendLineLocked(b, seq, prev, body)
+		if len(b)-start > MaxLine+1 {
+			return errTooLong // the limits of the fields keep this from happening
+		}
+	}
+	l.lines = b
+
+	if n, err := l.writeLocked(b); err != nil {
+		l.left = int64(n)
+		err = errors.Join(err, l.takeBackLocked())
+		l.failLocked(err)
+		return err
+	}
+	l.seq, l.prev = seq, prev
+	l.size += int64(len(b))
+	return nil
+}
+
+// appendLineLocked appends one line with its newline, and gives its hash.
+func (l *Log) appendLineLocked(b []byte, seq uint64, prev string, body []byte) (_ []byte, hash string) {
+	start := len(b)
+	b = append(appendHead(b, seq, prev), body...)
 	l.hash.Reset()
-	l.hash.Write(b)
+	l.hash.Write(b[start:])
 	var sum [sha256.Size]byte
 	n := len(b)
 	b = append(b, sumStart...)
 	b = hex.AppendEncode(b, l.hash.Sum(sum[:0]))
 	b = append(b, sumEnd...)
-	if len(b) > MaxLine {
-		return errTooLong // the limits of the fields keep this from happening
-	}
 	l.hash.Write(b[n:])
-	b = append(b, '\n')
-	l.line = b
-
-	if err := l.writeLocked(b); err != nil {
-		if terr := l.truncate(l.size); terr != nil {
-			err = errors.Join(err, fmt.Errorf("taking back what was written: %w", terr))
-		}
-		l.failLocked(err)
-		return err
-	}
-	l.seq++
-	l.size += int64(len(b))
-	l.prev = hex.EncodeToString(l.hash.Sum(sum[:0]))
-	return nil
+	return append(b, '\n'), hex.EncodeToString(l.hash.Sum(sum[:0]))
 }
 
-func (l *Log) writeLocked(b []byte) error {
+// writeLocked gives the number of bytes that are in the file, also with an error.
+func (l *Log) writeLocked(b []byte) (int, error) {
 	n, err := l.write(b)
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
-	if err != nil {
-		return err
-	}
-	if l.fsync != FsyncAlways {
-		return nil
-	}
-	if err := l.sync(); err != nil {
-		return fmt.Errorf("fsync: %w", err)
-	}
-	l.synced = l.seq + 1
-	return nil
-}
-
-// repairLocked brings a log that failed back to its last whole record and
-// tries it with a record that says so. It gives nil if the log can be written.
-func (l *Log) repairLocked() error {
-	if l.closed {
-		return errClosed
-	}
-	if l.err == nil {
-		return nil
-	}
-	if err := l.inPlace(); err != nil {
-		return err
-	}
-	// What a write left behind may still be there, if it could not be taken
-	// back at that time.
-	if err := l.truncate(l.size); err != nil {
-		return fmt.Errorf("taking back what was written: %w", err)
-	}
-	if l.fsync == FsyncInterval {
-		if err := l.sync(); err != nil {
-			return fmt.Errorf("fsync: %w", err)
+	if err == nil && l.fsync == FsyncAlways {
+		if err = l.sync(); err != nil {
+			err = fmt.Errorf("fsync: %w", err)
 		}
-		l.synced = l.seq
 	}
-	refused := l.refused
-	body, err := appendBody(nil, &Record{
-		Kind: KindResumed,
-		Note: fmt.Sprintf("%d records were refused: %v", refused, l.err),
-	})
-	if err != nil {
-		return err
-	}
-	if err := l.appendLocked(body); err != nil {
-		return err
-	}
-	l.err, l.refused = nil, 0
-	l.logger.Info("audit log is written again", zap.Uint64("refused", refused))
-	return nil
-}
-
-func (l *Log) failLocked(err error) {
-	if l.err == nil {
-		l.logger.Error("audit log cannot be written: every decision is now a denial", zap.Error(err))
-	}
-	l.err = err
-}
-
-// inPlace fails when the path no longer leads to the open file: what is then
-// written is seen by nobody.
-func (l *Log) inPlace() error {
-	have, err := l.f.Stat()
-	if err != nil {
-		return err
-	}
-	want, err := os.Stat(l.path)
-	if err == nil && !os.SameFile(have, want) {
-		err = errors.New("another file is in its place")
-	}
-	if err != nil {
-		return fmt.Errorf("the file was moved or removed: %w", err)
-	}
-	return nil
+	return n, err
 }
 
 // Digest is the HMAC-SHA-256 of the canonical arguments with the log's key,
@@ -318,8 +293,8 @@ func (l *Log) Healthy() error {
 }
 
 // Run looks after the log once a second until ctx ends, and then gives nil: it
-// makes the fsync of FsyncInterval, sees whether the file is still in its
-// place, and tries to get a failed log going. It is needed in every mode: a
+// makes the fsync of FsyncInterval, sees whether the file is still as it was
+// left, and tries to get a failed log going. It is needed in every mode: a
 // service that is taken out of use because it is not Healthy gets no calls
 // that could try.
 func (l *Log) Run(ctx context.Context) error {
@@ -341,10 +316,7 @@ func (l *Log) tick() {
 		l.mu.Unlock()
 		return
 	}
-	if err := l.inPlace(); err != nil {
-		l.failLocked(err)
-	}
-	l.repairLocked() // if it cannot, l.err still says why
+	l.readyLocked() // if it is not, l.err says why
 	from, to := l.synced, l.seq
 	l.mu.Unlock()
 	if l.fsync != FsyncInterval || from == to {

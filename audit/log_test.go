@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,6 +154,66 @@ func TestAppendRefusesContradictions(t *testing.T) {
 	mustVerify(t, path, 1) // nothing of the others, and no seq gone
 }
 
+func TestAppendAll(t *testing.T) {
+	path := testPath(t)
+	l := openTest(t, path, FsyncAlways)
+	d := (&badDisk{room: -1}).under(l)
+	mustAppend(t, l, 1)
+	d.writes = 0
+	if err := l.AppendAll([]Record{testRecord(1), longRecord(), testRecord(3)}); err != nil {
+		t.Fatal(err)
+	}
+	if d.writes != 1 || d.syncs.Load() != 2 {
+		t.Errorf("%d writes, %d syncs with that of the first record", d.writes, d.syncs.Load())
+	}
+	mustAppend(t, l, 1)
+	mustVerify(t, path, 5)
+	if got := readLog(t, path); got[1].ID != "d_1" || got[3].ID != "d_3" {
+		t.Errorf("in another order: %+v", got)
+	}
+}
+
+func TestAppendAllOrNothing(t *testing.T) {
+	request := []Record{testRecord(7), testRecord(8), testRecord(9)}
+	invalid := slices.Clone(request)
+	invalid[2].ID = ""
+	type failure struct {
+		records []Record
+		disk    *badDisk
+	}
+	failures := map[string]failure{
+		"no record":     {nil, &badDisk{room: -1}},
+		"one invalid":   {invalid, &badDisk{room: -1}},
+		"fsync":         {request, &badDisk{room: -1, noSync: true}},
+		"quietly short": {request, &badDisk{room: 1000, quiet: true}},
+	}
+	line := len(testLog(t, 1)[0])
+	for _, room := range []int{0, 1, line - 1, line, line + 1, 2 * line, 5 * line / 2, 3*line - 1} {
+		failures[fmt.Sprintf("room for %d bytes", room)] = failure{request, &badDisk{room: room}}
+	}
+	for name, c := range failures {
+		path := testPath(t)
+		l := openTest(t, path, FsyncAlways)
+		mustAppend(t, l, 1)
+		before, _ := os.ReadFile(path)
+		d := c.disk.under(l)
+		if err := l.AppendAll(c.records); err == nil {
+			t.Errorf("%s: recorded", name)
+		}
+		if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
+			t.Errorf("%s: left %q", name, after[len(before):])
+		}
+		failed := l.Healthy() != nil
+		d.room, d.noSync = -1, false
+		mustAppend(t, l, 1)
+		got := readLog(t, path)
+		if resumed := len(got) == 3 && strings.HasPrefix(got[1].Note, "3 records were refused"); resumed != failed {
+			t.Errorf("%s: resumed with %+v", name, got[1:])
+		}
+		mustVerify(t, path, len(got)) // no seq gone
+	}
+}
+
 func TestConcurrentAppends(t *testing.T) {
 	const writers, each = 16, 50
 	path := testPath(t)
@@ -163,7 +224,9 @@ func TestConcurrentAppends(t *testing.T) {
 			for i := range each {
 				r := testRecord(w*each + i)
 				r.Args = l.Digest([]byte(r.ID))
-				if err := l.Append(r); err != nil {
+				second := r
+				second.Kind = "second"
+				if err := l.AppendAll([]Record{r, second}); err != nil {
 					t.Error(err)
 				}
 				if i%10 == 0 {
@@ -173,10 +236,14 @@ func TestConcurrentAppends(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	mustVerify(t, path, writers*each)
+	mustVerify(t, path, 2*writers*each)
 	seen := map[string]bool{}
-	for _, r := range readLog(t, path) {
+	all := readLog(t, path)
+	for i, r := range all {
 		seen[r.ID] = true
+		if r.ID != all[i&^1].ID || (r.Kind == "second") != (i&1 == 1) {
+			t.Errorf("line %d stands apart from its request's other", i+1)
+		}
 		if r.Args != l.Digest([]byte(r.ID)) {
 			t.Errorf("%s holds another's arguments", r.ID)
 		}
@@ -570,32 +637,6 @@ func TestFsyncIntervalFails(t *testing.T) {
 	mustVerify(t, path, 5)
 }
 
-func TestFileMovedAway(t *testing.T) {
-	path := testPath(t)
-	l := openTest(t, path, "")
-	mustAppend(t, l, 1)
-	if err := os.Rename(path, path+".1"); err != nil {
-		t.Fatal(err)
-	}
-	l.tick()
-	if err := l.Append(testRecord(9)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("append without a file: %v", err)
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l.tick()
-	if err := l.Append(testRecord(9)); err == nil {
-		t.Error("append with another file in its place")
-	}
-	if err := os.Rename(path+".1", path); err != nil {
-		t.Fatal(err)
-	}
-	l.tick()
-	mustAppend(t, l, 1)
-	mustVerify(t, path, 3)
-}
-
 func TestDigest(t *testing.T) {
 	l := openTest(t, testPath(t), "")
 	other, err := Open(Config{File: testPath(t), Key: bytes.Repeat([]byte{8}, keySize)})
@@ -636,6 +677,20 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			b.SetBytes(l.size / int64(l.seq))
 		})
+	}
+}
+
+func BenchmarkAppendAll(b *testing.B) {
+	l := openTest(b, testPath(b), FsyncNever)
+	request := make([]Record, 8)
+	for i := range request {
+		request[i] = testRecord(i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.AppendAll(request); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

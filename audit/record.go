@@ -11,10 +11,13 @@
 //
 // Invariants:
 //   - Append gives nil only after write(2) has taken the whole line. Anything
-//     else means "not recorded", and the caller denies.
+//     else means "not recorded", and the caller denies. The records of one
+//     request (AppendAll) are one write: all or none.
 //   - A failed write leaves nothing behind and uses no seq. The log goes on by
 //     itself when it can, and then says in the chain that it had stopped.
-//   - One writer: the file is locked for the life of the Log.
+//   - One writer: the file is locked for the life of the Log. A lock holds only
+//     those who ask for it, so each Append looks first whether the file is in
+//     its place and as long as it was left. What another wrote is never cut.
 //   - No string of a record can end a line, reorder it on a screen or drive a
 //     terminal: what does not print is escaped, each field is cut at a stated
 //     length, and a line is at most MaxLine bytes.

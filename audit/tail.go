@@ -19,11 +19,14 @@ func (l *Log) resume() error {
 	if err != nil {
 		return err
 	}
+	l.opened = fi
 	seq, prev, torn, err := readTail(l.f, fi.Size())
 	if err != nil {
 		return err
 	}
-	l.seq, l.synced, l.prev, l.size = seq, seq, prev, fi.Size()-int64(len(torn))
+	l.seq, l.synced, l.prev = seq, seq, prev
+	l.left = int64(len(torn))
+	l.size = fi.Size() - l.left
 	if len(torn) > 0 {
 		return l.recover(torn)
 	}
@@ -72,7 +75,7 @@ func (l *Log) recover(torn []byte) error {
 	if err != nil {
 		return fmt.Errorf("moving its torn last line aside: %w", err)
 	}
-	if err := l.truncate(l.size); err != nil {
+	if err := l.takeBackLocked(); err != nil {
 		return fmt.Errorf("cutting its torn last line: %w", err)
 	}
 	body, err := appendBody(nil, &Record{

@@ -28,7 +28,7 @@ import (
 // through here, and so does everything that turned out to be none.
 func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckResponse {
 	d.confirm(ctx, c, &v)
-	if err := d.cfg.Log.Append(d.record(c, v)); err != nil {
+	if err := d.cfg.Record(d.record(c, v)); err != nil {
 		d.cfg.Logger.Error("recording a decision", zap.String("decision", c.id), zap.Error(err))
 		v.refuse(grants.CannotRecord)
 		return d.denied(c, v)
@@ -39,7 +39,7 @@ func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckR
 	// Writing took time, in which the grant may have ended. The record that
 	// stands says "allow"; a second one says that it did not come to that.
 	if d.confirm(ctx, c, &v); !v.allow {
-		if err := d.cfg.Log.Append(d.record(c, v)); err != nil {
+		if err := d.cfg.Record(d.record(c, v)); err != nil {
 			d.cfg.Logger.Error("recording a withdrawal", zap.String("decision", c.id), zap.Error(err))
 		}
 		return d.denied(c, v)
@@ -96,7 +96,7 @@ func (d *Door) record(c *check, v verdict) audit.Record {
 		r.Outcome, r.Reason, r.Status = audit.Allow, grants.None, 0 // the tool's own is not known yet
 	}
 	if c.call.input != nil {
-		r.Args = d.cfg.Log.Digest(argsText(c.call.input))
+		r.Args = d.cfg.Digest(argsText(c.call.input))
 	}
 	return r
 }
@@ -229,7 +229,8 @@ func (d *Door) metadata(c *check, v verdict) *structpb.Struct {
 func header(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
 		Header: &corev3.HeaderValue{Key: name, Value: headerSafe(value)},
-		Append: wrapperspb.Bool(false), //nolint:staticcheck // see above
+		//lint:ignore SA1019 see above
+		Append: wrapperspb.Bool(false),
 	}
 }
 

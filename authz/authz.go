@@ -40,9 +40,10 @@ type Config struct {
 	Catalog  *catalog.Catalog
 	Table    *grants.Table
 	Decide   grants.Decider
-	Tokens   *token.Verifier    // the broker's grant tokens
-	Identity *identity.Verifier // identity tokens, for the baseline
-	Log      *audit.Log
+	Tokens   *token.Verifier          // the broker's grant tokens
+	Identity *identity.Verifier       // identity tokens, for the baseline
+	Record   func(audit.Record) error // writes one record; an error means that it was not written
+	Digest   func(args []byte) string // keyed digest of a call's input, for the record
 	Logger   *zap.Logger
 
 	// CredentialHeader is the one header a credential is read from, in lower

@@ -131,6 +131,7 @@ func TestParse(t *testing.T) {
 		{"bare", ask("srv/bare", "GET", "/bare", "", cred...), grants.None},
 		{"full", ask("srv/full", "POST", "/full?format=csv&page=3&dry=true&q=a%20b", `{"month":"x","rows":[1.5]}`, append(json, "x-tenant", "a")...), grants.None},
 		{"an opaque member may be anything", ask("srv/full", "POST", "/full", `{"month":"x","note":{"deep":[null]}}`, json...), grants.None},
+		{"two credentials", ask("srv/bare", "GET", "/bare", "", append(cred, "authorization", "Bearer y")...), grants.Ambiguous},
 		{"nothing", &authv3.CheckRequest{}, grants.Malformed},
 		{"no tool", ask("", "GET", "/bare", "", cred...), grants.UnknownTool},
 		{"a tool of no catalogue", ask("srv/gone", "GET", "/bare", "", cred...), grants.UnknownTool},

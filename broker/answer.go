@@ -66,7 +66,7 @@ var answers = map[grants.Reason]answer{
 	grants.WrongTool:        {403, "access_denied", "invalid_scope", "it is for another tool"},
 	grants.ConstraintBroken: {403, "access_denied", "invalid_request", "a constraint does not hold"},
 	grants.BudgetSpent:      {403, "access_denied", "invalid_request", "the budget is spent"},
-	grants.Policy:           {403, "access_denied", "invalid_scope", "policy does not permit this for you and this kind of task; the operator finds out why by the decision_id"},
+	grants.Policy:           {403, "access_denied", "invalid_scope", "policy does not permit this: it may be you, the tool, the kind of task, the time or the number of calls; the operator finds what was asked on record, by the decision_id"},
 	grants.PolicyError:      {403, "access_denied", "invalid_scope", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
 
 	grants.UnknownTask:  {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},

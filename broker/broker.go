@@ -35,8 +35,8 @@ type Config struct {
 	Decide   grants.Decider
 	Identity *identity.Verifier
 	Keys     *token.Keys
-	Issuer   string // our iss: the URL under which the broker is reached
-	Log      *audit.Log
+	Issuer   string                     // our iss: the URL under which the broker is reached
+	Record   func([]audit.Record) error // writes the records of one request, all or none
 	Logger   *zap.Logger
 
 	MaxTTL  time.Duration // longest grant; 0: 15 minutes
@@ -126,14 +126,14 @@ func (b *Broker) door(style style, handle func(context.Context, *request) reply)
 			if rep.why != grants.None {
 				rec.Outcome = audit.Deny
 			}
-			if err := b.cfg.Log.Append(*rec); err != nil {
-				b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
-				if rep.undo != nil {
-					rep.undo()
-				}
-				rep = refused(grants.CannotRecord, rep.done)
-				break
+		}
+		// All of them or none: what is taken back leaves no allow on record.
+		if err := b.cfg.Record(r.records); err != nil {
+			b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
+			if rep.undo != nil {
+				rep.undo()
 			}
+			rep = refused(grants.CannotRecord, rep.done)
 		}
 		style.answer(w, r, rep)
 	}

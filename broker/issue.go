@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/toolgrant/toolgrant/audit"
@@ -59,6 +61,9 @@ func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
 			return refused(why, "")
 		}
 		in[i] = gs[i].grant.Ask(task, r.now)
+		// What a policy may have refused it for, for who reads the record.
+		r.records[i].Note = fmt.Sprintf("kind=%s ttl=%d max_calls=%d constraints=%d groups=%s", task.Kind,
+			int64(gs[i].grant.TTL()/time.Second), gs[i].maxCalls(), len(a.constraints), strings.Join(agent.Groups, ","))
 	}
 	ds, why := b.decide(ctx, r, in)
 	r.decided(ds)

@@ -54,6 +54,9 @@ func listener(o Options, address netip.AddrPort) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:    ListenerName,
 		Address: socketAddress(address.Addr().String(), uint32(address.Port())),
+		// A second Envoy on the same port is an error, and not a part of the
+		// calls that an older catalogue decides.
+		EnableReusePort: wrapperspb.Bool(false),
 		FilterChains: []*listenerv3.FilterChain{{
 			Filters: []*listenerv3.Filter{{
 				Name:       "envoy.filters.network.http_connection_manager",

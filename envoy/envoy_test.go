@@ -138,7 +138,7 @@ func TestFragment(t *testing.T) {
 	pasted := map[string]any{"static_resources": map[string]any{
 		"clusters": parts.Clusters,
 		"listeners": []any{map[string]any{
-			"name":    ListenerName,
+			"name": ListenerName, "enable_reuse_port": false,
 			"address": map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": 10000.0}},
 			"filter_chains": []any{map[string]any{"filters": []any{map[string]any{
 				"name": "envoy.filters.network.http_connection_manager", "typed_config": manager,

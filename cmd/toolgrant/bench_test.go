@@ -1,33 +1,17 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
-	"sync"
 	"testing"
-
-	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/client"
 )
 
-// benchParts is everything behind both doors, without the wire.
 func benchParts(b *testing.B) (*world, *parts) {
 	b.Helper()
-	w := layOut(b)
-	p, err := wire(w.cfg, zap.NewNop())
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = p.run(ctx) })
-	b.Cleanup(func() { cancel(); wg.Wait(); _ = p.trail.Close() })
-	srv := httptest.NewServer(p.issue.Handler())
-	b.Cleanup(srv.Close)
-	w.broker = srv.URL
+	w, p := inProcess(b)
+	serveIssue(b, w, p)
 	return w, p
 }
 

@@ -50,6 +50,8 @@ func TestCallDoor(t *testing.T) {
 		{"junk", "junk", "POST", csv, october, nil, 401, "bad_credential"},
 		{"a byte changed", flip(tok), "POST", csv, october, nil, 401, "bad_credential"},
 		{"the broker's identity token", w.identity("report-bot", "toolgrant", "reporting"), "POST", csv, october, nil, 401, "credential_kind"},
+		{"an identity token for another server", w.identity("report-bot", "https://other.internal", "reporting"), "POST", csv, october, nil, 401, "credential_kind"},
+		{"an identity token for both doors", w.identityFor("report-bot", "toolgrant", "https://reports.internal"), "POST", csv, october, nil, 401, "credential_kind"},
 		{"an identity token for this server: baseline, which permits nothing", foreign, "POST", csv, october, nil, 403, "no_grant"},
 
 		{"another tool", tok, "DELETE", "/archive", "", nil, 403, "wrong_tool"},

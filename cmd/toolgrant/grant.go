@@ -91,7 +91,7 @@ it. Each one holds for every tool named.`,
 	broker.register(cmd)
 	cmd.Flags().StringVar(&ask.Task, "task", "", "`TASK` that the grants are for (required)")
 	cmd.Flags().StringArrayVar(&tools, "tool", nil, "`SERVER/TOOL` to grant; may be repeated (required)")
-	cmd.Flags().Var(&ttl, "ttl", "length of the window, a `TIME` such as 5m (default the broker's maximum)")
+	cmd.Flags().Var(&ttl, "ttl", "length of the window, a `TIME` such as 5m (default 5m, or less where the task or the identity token ends sooner)")
 	cmd.Flags().Int64Var(&ask.MaxCalls, "max-calls", 0, "`N` calls at most, of each tool within the task")
 	cmd.Flags().StringArrayVar(&texts, "constraint", nil, "JSON `SCHEMA` that a call's input must satisfy, or @FILE with one; may be repeated")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole answer as JSON; it holds the token")
@@ -145,6 +145,9 @@ func constraint(arg string) (stdjson.RawMessage, error) {
 	}
 	if len(text) > maxConstraint {
 		return nil, usageError(fmt.Errorf("%s: longer than %d bytes", from, maxConstraint))
+	}
+	if from == "--constraint" && !strings.HasPrefix(strings.TrimSpace(arg), "{") {
+		return nil, usageError(fmt.Errorf("--constraint %.40q: not a JSON object: write one, or @FILE for one in a file", arg))
 	}
 	var object map[string]any
 	if err := json.Unmarshal(text, &object); err != nil {

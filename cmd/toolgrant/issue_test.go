@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +93,7 @@ func TestTokenExchange(t *testing.T) {
 		{"junk subject_token", set("subject_token", "junk"), nil, 400, "invalid_request", "bad_credential"},
 		{"huge subject_token", set("subject_token", strings.Repeat("a.", 9000)), nil, 400, "invalid_request", "bad_credential"},
 		{"subject_token of another audience", set("subject_token", w.identity("report-bot", "other", "reporting")), nil, 400, "invalid_target", "credential_kind"},
+		{"subject_token for both doors", set("subject_token", w.identityFor("report-bot", "toolgrant", "https://reports.internal")), nil, 400, "invalid_target", "credential_kind"},
 		{"subject_token for the tool server", set("subject_token", w.identity("report-bot", "https://reports.internal", "reporting")), nil, 400, "invalid_target", "credential_kind"},
 		{"a grant token as subject_token", set("subject_token", w.export(task).AccessToken), nil, 400, "invalid_request", "bad_credential"},
 		{"no subject_token_type", set("subject_token_type", ""), nil, 400, "invalid_request", ""},
@@ -207,6 +210,51 @@ func segment(t *testing.T, token string, i int) map[string]any {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// TestWindowIsTheShortest of what is asked, the configured maximum, the task and
+// the identity token.
+func TestWindowIsTheShortest(t *testing.T) {
+	w := layOut(t)
+	text, err := os.ReadFile(filepath.Join(w.dir, "toolgrant.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.write("toolgrant.yaml", strings.Replace(string(text), "max_ttl: 15m", "max_ttl: 4m", 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.load()
+	w.serve()
+	short, err := w.issuer.Mint("report-bot", []string{"reporting"}, "toolgrant", 2*time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name           string
+		identity       string
+		task, ask, max time.Duration
+	}{
+		{"as asked", "", time.Hour, time.Minute, time.Minute},
+		{"the maximum", "", time.Hour, 9 * time.Minute, 4 * time.Minute},
+		{"the task", "", 3 * time.Minute, 9 * time.Minute, 3 * time.Minute},
+		{"the identity token", short, time.Hour, 9 * time.Minute, 2 * time.Minute},
+	} {
+		task, err := w.planner().StartTask(t.Context(), client.TaskRequest{Kind: "monthly-report", Agents: []string{"corp/report-bot"}, TTL: tc.task})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bot := w.bot()
+		if tc.identity != "" {
+			bot = w.with(tc.identity)
+		}
+		tok, err := bot.Exchange(t.Context(), client.GrantRequest{Tool: "reports/export", Task: task.ID, TTL: tc.ask})
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		if left := time.Until(tok.Grants[0].ExpiresAt); left > tc.max || left < tc.max-30*time.Second {
+			t.Errorf("%s: %v, want %v", tc.name, left, tc.max)
+		}
+	}
 }
 
 // TestReuse: what lives and suffices is not granted twice; whatever differs is.

@@ -254,24 +254,20 @@ func (l lagging) Watch(ctx context.Context, from grants.Rev, tools []string) ite
 // runTraffic plays n operations on the doors and returns what was seen. With a
 // lag, the call door answers from a table that hears of fences that much later.
 func runTraffic(t *testing.T, n int64, lag time.Duration) []grantstest.Op {
-	w := layOut(t)
-	p, err := wire(w.cfg, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = p.run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait(); _ = p.trail.Close() })
-
+	w, p := inProcess(t)
 	tr := &traffic{t: t, w: w, issue: p.issue.Handler(), check: p.check, owner: w.identity("planner", "toolgrant", "orchestrators")}
 	for i := range 4 {
 		tr.agents = append(tr.agents, w.identity(fmt.Sprintf("bot-%d", i), "toolgrant", "reporting"))
 	}
 	if lag > 0 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		t.Cleanup(func() { cancel(); wg.Wait() })
 		late := grants.NewTable(grants.TableConfig{Draw: p.store.Draw})
 		wg.Go(func() { _ = late.Follow(ctx, lagging{p.store, lag}, nil) })
-		tr.check = p.door(w.cfg, late, zap.NewNop())
+		cfg := p.doorConfig(w.cfg, zap.NewNop())
+		cfg.Table = late
+		tr.check = authz.New(cfg)
 	}
 	tr.start = time.Now()
 	var callers sync.WaitGroup

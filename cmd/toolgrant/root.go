@@ -112,6 +112,8 @@ func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		identityCommand(), envoyCommand(), auditCommand(), versionCommand(),
 	)
 	root.Long, root.Example = rootHelp, rootExample
+	root.Version = buildInfo().String()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetHelpTemplate(root.HelpTemplate() + exitHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%w", err) })

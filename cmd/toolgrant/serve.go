@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -58,14 +59,14 @@ in memory: a restart ends them all.`,
 				if err := checkKeys(cfg); err != nil {
 					return usageError(err)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies and issuers are in order")
+				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies, issuers and keys are in order")
 				return nil
 			}
 			return serve(cmd.Context(), cfg, log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "the configuration file")
-	cmd.Flags().BoolVar(&check, "check", false, "read and check everything that needs no listener, and exit")
+	cmd.Flags().BoolVar(&check, "check", false, "read and check configuration, catalogue, policies, issuers and keys, and exit")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log requests, too (level debug)")
 	return cmd
 }
@@ -102,7 +103,7 @@ func loadRules(cfg *Config) (*rules, error) {
 	var r rules
 	var err error
 	if r.catalog, err = catalog.Load(cfg.Catalogue); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("catalogue: %w", err)
 	}
 	issuers := make([]identity.Issuer, 0, len(cfg.Identity.Issuers))
 	for _, i := range cfg.Identity.Issuers {
@@ -112,6 +113,9 @@ func loadRules(cfg *Config) (*rules, error) {
 		})
 	}
 	if r.identity, err = identity.New(identity.Config{Issuers: issuers}); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w (for development, `toolgrant identity --dir FOLDER` makes an issuer and its jwks.json)", err)
+		}
 		return nil, err
 	}
 	// An audience that is also a tool server's would make one token good for
@@ -127,8 +131,10 @@ func loadRules(cfg *Config) (*rules, error) {
 	}); err != nil {
 		return nil, err
 	}
-	r.policies, err = cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups()})
-	return &r, err
+	if r.policies, err = cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups()}); err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	return &r, nil
 }
 
 // parts is everything behind the two doors, wired.
@@ -162,21 +168,21 @@ func wire(cfg *Config, log *zap.Logger) (*parts, error) {
 	}
 	p.store = grants.NewMemory(grants.MemoryConfig{})
 	p.table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw})
-	p.check = p.door(cfg, p.table, log)
+	p.check = authz.New(p.doorConfig(cfg, log))
 	p.issue = broker.New(broker.Config{
 		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.policies.Decide, Identity: p.identity,
-		Keys: p.keys, Issuer: cfg.Broker.Issuer, Log: p.trail, Logger: log,
+		Keys: p.keys, Issuer: cfg.Broker.Issuer, Record: p.trail.AppendAll, Logger: log,
 		MaxTTL: cfg.Limits.MaxTTL, MaxTask: cfg.Limits.MaxTask,
 	})
 	return p, nil
 }
 
-// door is a call door that answers from table.
-func (p *parts) door(cfg *Config, table *grants.Table, log *zap.Logger) *authz.Door {
-	return authz.New(authz.Config{
-		Catalog: p.catalog, Table: table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
-		Log: p.trail, Logger: log, CredentialHeader: cfg.Token.Header,
-	})
+// doorConfig is what the call door works with.
+func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
+	return authz.Config{
+		Catalog: p.catalog, Table: p.table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
+		Record: p.trail.Append, Digest: p.trail.Digest, Logger: log, CredentialHeader: cfg.Token.Header,
+	}
 }
 
 // run keeps the parts going until ctx ends.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -26,6 +27,7 @@ import (
 	"github.com/toolgrant/toolgrant/envoy"
 	"github.com/toolgrant/toolgrant/envoy/envoytest"
 	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/token"
 )
 
 // asProgram makes the test binary behave as toolgrant: for tests that must kill
@@ -231,10 +233,37 @@ func (w *world) identity(sub, audience string, groups ...string) string {
 	return jwt
 }
 
+// identityFor signs, with the issuer's key, what no careful issuer would: an
+// identity token for several audiences.
+func (w *world) identityFor(sub string, audiences ...string) string {
+	w.t.Helper()
+	keys, err := token.OpenKeys(filepath.Join(w.dir, "run/issuer"), "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	now := time.Now().Unix()
+	claims, err := json.Marshal(map[string]any{
+		"iss": "https://dev-issuer.invalid", "sub": sub, "aud": audiences, "iat": now, "nbf": now, "exp": now + 600,
+		"jti": "x", "groups": []string{"reporting"},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	jwt, err := keys.Sign("JWT", claims)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return jwt
+}
+
 // as is a client of the broker with somebody's identity.
 func (w *world) as(sub string, groups ...string) *client.Client {
 	w.t.Helper()
-	jwt := w.identity(sub, "toolgrant", groups...)
+	return w.with(w.identity(sub, "toolgrant", groups...))
+}
+
+func (w *world) with(jwt string) *client.Client {
+	w.t.Helper()
 	c, err := client.New(client.Config{
 		URL: w.broker, Identity: func(context.Context) (string, error) { return jwt, nil },
 	})

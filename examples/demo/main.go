@@ -2,9 +2,10 @@
 // tool, toolgrant (broker and call door) and Envoy in front of the tool. It
 // prints what Envoy answered, not what was expected, and exits with 1 if the
 // two differ. It keeps everything in a temporary folder and takes it away at
-// the end, also when interrupted.
+// the end, also when interrupted. (Killed by SIGKILL, it leaves the folder, and
+// no process.)
 //
-// It is started by `make demo`, which builds .bin/toolgrant and sets ENVOY.
+// It is started by `make demo`, which builds its programs and sets ENVOY.
 package main
 
 import (
@@ -18,7 +19,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	defer stop()
 	err := run(ctx)
 	interrupted := ctx.Err() != nil
@@ -35,22 +36,22 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	toolgrant, err := filepath.Abs(".bin/toolgrant")
+	bin, err := filepath.Abs(".bin")
 	if err != nil {
 		return err
 	}
-	envoy := os.Getenv("ENVOY")
-	if _, err := os.Stat(toolgrant); err != nil || envoy == "" {
-		return errors.New("start it with `make demo` in the project's folder: it builds toolgrant and finds Envoy")
+	st := &stage{toolgrant: filepath.Join(bin, "toolgrant"), tool: filepath.Join(bin, "reports-tool"), envoy: os.Getenv("ENVOY")}
+	for _, program := range []string{st.toolgrant, st.tool} {
+		if _, err := os.Stat(program); err != nil || st.envoy == "" {
+			return errors.New("start it with `make demo` in the project's folder: it builds the programs and finds Envoy")
+		}
 	}
-	dir, err := os.MkdirTemp("", "toolgrant-demo-")
-	if err != nil {
+	if st.dir, err = os.MkdirTemp("", "toolgrant-demo-"); err != nil {
 		return err
 	}
-	st := &stage{dir: dir, toolgrant: toolgrant, envoy: envoy}
 	defer func() {
 		st.stop()
-		err = errors.Join(err, os.RemoveAll(dir))
+		err = errors.Join(err, os.RemoveAll(st.dir))
 	}()
 	if err := st.build(ctx); err != nil {
 		return fmt.Errorf("setting the stage: %w", err)

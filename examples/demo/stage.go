@@ -17,7 +17,8 @@ import (
 
 // stage is everything that the story needs, and what was started for it.
 type stage struct {
-	dir, toolgrant, envoy string
+	dir                    string // temporary: files, keys, logs
+	toolgrant, tool, envoy string // programs
 
 	broker, front string // base URLs: the broker's, and Envoy's
 	procs         []*proc
@@ -55,7 +56,7 @@ func (st *stage) build(ctx context.Context) error {
 	st.broker, st.front = "http://"+ports[1], "http://"+ports[2]
 	if err := st.copyExample(map[string]string{
 		"127.0.0.1:8080": ports[0], "127.0.0.1:8181": ports[1], "127.0.0.1:10000": ports[2],
-		"listen: 127.0.0.1:8182": "listen: unix://" + st.path("authz.sock"),
+		"listen: 127.0.0.1:8182": "listen: unix://" + st.path("authz.sock"), // its path may have 107 bytes
 	}); err != nil {
 		return err
 	}
@@ -79,15 +80,11 @@ func (st *stage) build(ctx context.Context) error {
 		return err
 	}
 
-	tool := st.path("reports-tool")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", tool, "./examples/reports/tool").CombinedOutput(); err != nil {
-		return fmt.Errorf("building the tool: %w\n%s", err, out)
-	}
 	for _, start := range []struct {
 		addr string
 		args []string
 	}{
-		{ports[0], []string{tool, "--listen", ports[0]}},
+		{ports[0], []string{st.tool, "--listen", ports[0]}},
 		{ports[1], []string{st.toolgrant, "serve", "--config", st.path("toolgrant.yaml")}},
 		{ports[2], []string{st.envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c", st.path("envoy.yaml")}},
 	} {
