@@ -3,6 +3,7 @@ package cedar
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -115,7 +116,10 @@ func TestRefused(t *testing.T) {
 		want  []string // parts of the error
 	}{
 		{"no file", []string{"README", "x"}, []string{"no *.cedar", "nothing could ever be permitted"}},
-		{"no policy", []string{"p.cedar", "// none yet\n"}, []string{"nothing could ever be permitted"}},
+		{"empty file", []string{"p.cedar", permitAll, "q.cedar", ""}, []string{"q.cedar: no policy"}},
+		{"comments only", []string{"p.cedar", permitAll, "q.cedar", "// forbid (principal, action, resource);\n"}, []string{"q.cedar: no policy"}},
+		{"other case", []string{"p.cedar", permitAll, "q.CEDAR", permitAll}, []string{"q.CEDAR: only names in .cedar", "rename"}},
+		{"entities: other case", []string{"p.cedar", permitAll, "Entities.json", "[]"}, []string{"Entities.json: only the name entities.json", "rename"}},
 		{"syntax", []string{"p.cedar", permitAll + "@id(\"b\")\npermit (principal action, resource);"}, []string{"p.cedar:3:"}},
 		{"half a file", []string{"p.cedar", permitAll[:40]}, []string{"p.cedar:1:"}},
 		{"not UTF-8", []string{"p.cedar", permitAll + "// \xff"}, []string{"p.cedar: not UTF-8"}},
@@ -140,6 +144,10 @@ func TestRefused(t *testing.T) {
 		{"unknown server", []string{"p.cedar", rule(`principal, action, resource in T::ToolServer::"githbu"`)}, []string{"p.cedar:3:", `did you mean "github"?`}},
 		{"unknown set", []string{"p.cedar", rule(`principal, action, resource in T::ToolSet::"writes"`)}, []string{"p.cedar:3:", `did you mean "write"?`}},
 		{"unknown group", []string{"p.cedar", rule(`principal in T::AgentGroup::"orchestrator", action, resource`)}, []string{"p.cedar:3:", `did you mean "orchestrators"?`}},
+		{"unknown kind compared with", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.task.kind == "relaese"`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:3:", `did you mean "release"?`}},
+		{"the other way round", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `"relaese" != context.task.kind`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:3:", `did you mean "release"?`}},
+		{"of a call's grant", []string{"p.cedar", when(pay, `context has grant && context.grant.kind == "relaese"`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:3:", `did you mean "release"?`}},
+		{"in a set", []string{"p.cedar", when(pay, `context has grant && ["release", "relaese"].contains(context.grant.kind)`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:3:", `did you mean "release"?`}},
 		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", "entities.json"}},
 		{"agent without issuer", []string{"p.cedar", rule(`principal == T::Agent::"alice", action, resource`)}, []string{"p.cedar:3:", "ISSUER/SUBJECT"}},
 		{"no namespace", []string{"p.cedar", rule(`principal, action, resource == Tool::"bank/pay"`)}, []string{"p.cedar:3:", "namespace Toolgrant"}},
@@ -292,6 +300,37 @@ func TestDirectory(t *testing.T) {
 	refused("directory", func(d string) error { return os.Mkdir(filepath.Join(d, "d.cedar"), 0o700) }, "d.cedar: not a regular file")
 	refused("named pipe", func(d string) error { return syscall.Mkfifo(filepath.Join(d, "f.cedar"), 0o600) }, "f.cedar: not a regular file")
 
+	file := func(d, name string) error {
+		name = filepath.Join(d, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(name, []byte(permitAll), 0o600)
+	}
+	refused("file in a sub-directory", func(d string) error { return file(d, "sub/q.cedar") }, "sub/q.cedar: sub-directories are not read")
+	refused("file deeper", func(d string) error { return file(d, ".a/..b/c/q.Cedar") }, ".a/..b/c/q.Cedar: sub-directories are not read")
+	refused("link to a directory, as a mounted ConfigMap has for a path", func(d string) error {
+		return errors.Join(file(d, "..v1/sub/q.cedar"), os.Symlink("..v1", filepath.Join(d, "..data")), os.Symlink("..data/sub", filepath.Join(d, "sub")))
+	}, "sub/q.cedar: sub-directories are not read")
+	refused("link to a directory outside", func(d string) error { return os.Symlink(outside, filepath.Join(d, "sub")) }, "sub: a link that cannot be followed")
+	refused("link to a directory, deeper", func(d string) error {
+		return errors.Join(file(d, "sub/README"), file(d, "..v1/q.cedar"), os.Symlink("../..v1", filepath.Join(d, "sub/link")))
+	}, "sub/link: a link in a sub-directory")
+	refused("links in a circle", func(d string) error {
+		return errors.Join(file(d, "sub/README"), os.Symlink("../sub", filepath.Join(d, "sub/a")), os.Symlink("../sub", filepath.Join(d, "sub/b")))
+	}, "sub/a: a link in a sub-directory")
+	if os.Getuid() != 0 { // root reads all
+		refused("directory that cannot be read", func(d string) error { return os.Mkdir(filepath.Join(d, "sub"), 0) }, "sub: a sub-directory that cannot be read")
+	}
+	t.Run("what holds no policies", func(t *testing.T) {
+		d := dir(t, "p.cedar", permitAll, "q.cedar.old", "", "cedar", "")
+		if err := errors.Join(file(d, "sub/README"), os.Symlink("README", filepath.Join(d, "sub/link")), os.Symlink("sub", filepath.Join(d, "other"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(d); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("no directory", func(t *testing.T) {
 		if load(filepath.Join(outside, "nosuch")) == nil {
 			t.Error("loaded")
@@ -379,7 +418,7 @@ func TestRevision(t *testing.T) {
 	}
 	for name, c := range map[string]Config{
 		"policy":    {Dir: dir(t, "p.cedar", strings.Replace(permitAll, "permit", "forbid", 1)), Catalog: c, Groups: base.Groups},
-		"file":      {Dir: dir(t, "p.cedar", permitAll, "q.cedar", ""), Catalog: c, Groups: base.Groups},
+		"file":      {Dir: dir(t, "q.cedar", permitAll), Catalog: c, Groups: base.Groups},
 		"entities":  {Dir: dir(t, "p.cedar", permitAll, "entities.json", "[]"), Catalog: c, Groups: base.Groups},
 		"catalogue": {Dir: base.Dir, Catalog: other, Groups: base.Groups},
 		"groups":    {Dir: base.Dir, Catalog: c, Groups: []string{"a"}},

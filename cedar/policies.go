@@ -58,9 +58,6 @@ func parsePolicies(files []file) ([]*parsed, error) {
 		}
 		all = append(all, policies...)
 	}
-	if len(all) == 0 && len(faults.errs) == 0 {
-		faults.add("no policy: nothing could ever be permitted")
-	}
 	if len(all) > maxPolicies {
 		faults.add("%d policies; at most %d are loaded", len(all), maxPolicies)
 	}
@@ -75,6 +72,9 @@ func parseFile(f file) ([]*parsed, error) {
 	if err != nil {
 		// The parser knows the position, and calls the file "<input>".
 		return nil, fmt.Errorf("%s: %s", f.name, strings.Replace(err.Error(), "<input>:", f.name+":", 1))
+	}
+	if len(list) == 0 { // emptied, most likely: its forbids must not vanish without a word
+		return nil, fmt.Errorf("%s: no policy in it; write one, or take the file away", f.name)
 	}
 	out := make([]*parsed, len(list))
 	for i, policy := range list {
@@ -152,7 +152,7 @@ func leaves(err error) []string {
 }
 
 // mentions lists the entities that a policy names, in its scope and in its
-// conditions, in order.
+// conditions, in order; kinds of task that it compares with, too.
 func mentions(p *ast.Policy) []cedargo.EntityUID {
 	var uids []cedargo.EntityUID
 	for _, scope := range []ast.IsScopeNode{p.Principal, p.Action, p.Resource} {
@@ -169,6 +169,7 @@ func mentions(p *ast.Policy) []cedargo.EntityUID {
 	}
 	for _, c := range p.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			uids = append(uids, kindsCompared(n)...)
 			if v, ok := n.(ast.NodeValue); ok {
 				if uid, ok := v.Value.(cedargo.EntityUID); ok {
 					uids = append(uids, uid)

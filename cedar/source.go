@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"unicode/utf8"
 )
@@ -23,7 +24,10 @@ const (
 	maxLinks    = 64      // names joined by dots
 )
 
-const entitiesFile = "entities.json"
+const (
+	entitiesFile = "entities.json"
+	policySuffix = ".cedar"
+)
 
 // source is the text of a policy directory.
 type source struct {
@@ -69,6 +73,8 @@ func (s source) equal(o source) bool {
 	return true
 }
 
+// readDir reads the policy files, and refuses what looks like one and would not
+// be read: a forbid must not vanish without a word.
 func readDir(dir string) (source, error) {
 	root, err := os.OpenRoot(dir) // follows symbolic links inside the directory, never out of it
 	if err != nil {
@@ -83,11 +89,15 @@ func readDir(dir string) (source, error) {
 	total := 0
 	for _, e := range entries {
 		switch name := e.Name(); {
+		case isPolicy(name) && !strings.HasSuffix(name, policySuffix):
+			return source{}, fmt.Errorf("%s: only names in %s are read; rename the file, or take it away", name, policySuffix)
+		case name != entitiesFile && strings.EqualFold(name, entitiesFile):
+			return source{}, fmt.Errorf("%s: only the name %s is read; rename the file, or take it away", name, entitiesFile)
 		case name == entitiesFile:
 			if src.entities, err = readFile(root, name, maxEntities); err != nil {
 				return source{}, err
 			}
-		case strings.HasSuffix(name, ".cedar"):
+		case isPolicy(name):
 			text, err := readFile(root, name, maxFile)
 			if err != nil {
 				return source{}, err
@@ -96,12 +106,51 @@ func readDir(dir string) (source, error) {
 				return source{}, fmt.Errorf("%s: the policy files together are over %d bytes", name, maxTotal)
 			}
 			src.policies = append(src.policies, file{name, text})
+		case strings.HasPrefix(name, ".."): // a mount of Kubernetes has its files in ..data, and links to them
+		default:
+			if err := checkBelow(root, e); err != nil {
+				return source{}, err
+			}
 		}
 	}
 	if len(src.policies) == 0 {
 		return source{}, fmt.Errorf("%s holds no *.cedar file: with no policy nothing could ever be permitted", dir)
 	}
 	return src, nil
+}
+
+// isPolicy reports whether the name says that the file holds policies, in
+// whatever case.
+func isPolicy(name string) bool { return strings.EqualFold(path.Ext(name), policySuffix) }
+
+// checkBelow refuses a sub-directory, or a link to one, that holds policies at
+// any depth, or may: what cannot be looked into.
+func checkBelow(root *os.Root, e fs.DirEntry) error {
+	dir := e.IsDir()
+	if e.Type()&fs.ModeSymlink != 0 {
+		info, err := root.Stat(e.Name())
+		if err != nil {
+			return fmt.Errorf("%s: a link that cannot be followed may hide policies; take it away: %w", e.Name(), err)
+		}
+		dir = info.IsDir()
+	}
+	if !dir {
+		return nil
+	}
+	return fs.WalkDir(root.FS(), e.Name(), func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: a sub-directory that cannot be read may hide policies; take it away: %w", name, err)
+		case isPolicy(name):
+			return fmt.Errorf("%s: sub-directories are not read; move the file into the policy directory itself, or out of it", name)
+		case e.Type()&fs.ModeSymlink == 0:
+			return nil
+		}
+		if info, err := root.Stat(name); err != nil || info.IsDir() {
+			return fmt.Errorf("%s: a link in a sub-directory may hide policies; take it away", name)
+		}
+		return nil
+	})
 }
 
 func readFile(root *os.Root, name string, limit int64) ([]byte, error) {

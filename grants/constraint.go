@@ -15,15 +15,36 @@ import (
 
 // Bounds on constraints.
 const (
-	MaxConstraint  = 8 << 10 // bytes of one
-	MaxConstraints = 16      // of one grant
+	MaxConstraint       = 8 << 10  // bytes of one
+	MaxConstraints      = 16       // of one grant
+	MaxConstraintsBytes = 16 << 10 // of all that one grant has
 
+	maxSchemas     = 256 // in one constraint
 	maxSchemaDepth = 16  // schemas inside each other, the root included
 	maxPattern     = 256 // bytes
 	// A pattern of 8 bytes can compile to 1,000 instructions, and each byte of
 	// the input can cost a step through all of them. So both are bounded:
 	maxInsts = 2_000   // of all patterns in one constraint
 	maxSteps = 1 << 20 // instructions × bytes in one Check
+
+	// A pattern of 6 bytes can take 40 KB when compiled, so that the text's length
+	// bounds nothing by itself.
+	maxState = 256 << 10 // bytes of all that one grant has, by the estimate below
+)
+
+// Bytes of compiled state, from above: measured (TestConstraintState), it is a
+// half to nine tenths of this, so that no grant's constraints take more than
+// some 230 KiB. The costly ones are classes such as \PL, 5.5 KB each (of a
+// repetition, once), and after them values, 250 bytes each when alone. Names and
+// numbers of the text are not counted.
+const (
+	schemaState  = 256
+	limitState   = 48
+	valuesState  = 400 // one const or enum
+	valueState   = 64  // each value, and its text
+	patternState = 800
+	instState    = 64 // each instruction
+	runeState    = 5  // each end of a range in a class
 )
 
 var constraintLimits = strictjson.Limits{Bytes: MaxConstraint, Depth: 4 * maxSchemaDepth}
@@ -37,7 +58,10 @@ var constraintLimits = strictjson.Limits{Bytes: MaxConstraint, Depth: 4 * maxSch
 // (instructions × bytes in one Check over 2^20) is refused.
 //
 // It is immutable and safe for concurrent use.
-type Constraint struct{ root *schema }
+type Constraint struct {
+	root  *schema
+	state int // bytes that it takes, but for names and numbers of its text
+}
 
 // schema is one level of a Constraint. Which fields count depends on kind.
 type schema struct {
@@ -64,6 +88,11 @@ type limit struct {
 // type object at its root. The error names the place by its JSON Pointer (RFC
 // 6901, "" is the root) and says what to write instead.
 func CompileConstraint(raw []byte) (*Constraint, error) {
+	return compileConstraint(raw, maxState)
+}
+
+// compileConstraint is CompileConstraint, with room bytes for the state.
+func compileConstraint(raw []byte, room int) (*Constraint, error) {
 	doc, err := strictjson.Parse(raw, constraintLimits)
 	if err != nil {
 		return nil, fmt.Errorf("constraint: %w", err)
@@ -72,7 +101,7 @@ func CompileConstraint(raw []byte) (*Constraint, error) {
 	if _, err := strictjson.Canonical(doc); err != nil {
 		return nil, fmt.Errorf("constraint: %w", err)
 	}
-	c := compiler{}
+	c := compiler{room: room}
 	root, err := c.schema(doc, "", 1)
 	if err != nil {
 		return nil, err
@@ -80,31 +109,51 @@ func CompileConstraint(raw []byte) (*Constraint, error) {
 	if root.kind != "object" {
 		return nil, placed("", `"type" at the root must be "object", for a call's input is one`)
 	}
-	return &Constraint{root}, nil
+	return &Constraint{root: root, state: room - c.room}, nil
 }
 
-// CompileConstraints compiles the constraints of one grant, at most
-// MaxConstraints. All of them must pass.
+// CompileConstraints compiles the constraints of one grant: at most
+// MaxConstraints, of at most MaxConstraintsBytes together. All of them must
+// pass.
 func CompileConstraints(raw []json.RawMessage) ([]*Constraint, error) {
-	if len(raw) > MaxConstraints {
-		return nil, fmt.Errorf("%d constraints, at most %d are allowed", len(raw), MaxConstraints)
+	if err := boundConstraints(raw); err != nil {
+		return nil, err
 	}
 	list := make([]*Constraint, len(raw))
+	room := maxState
 	for i, r := range raw {
-		c, err := CompileConstraint(r)
+		c, err := compileConstraint(r, room)
 		if err != nil {
 			return nil, fmt.Errorf("number %d: %w", i, err)
 		}
 		list[i] = c
+		room -= c.state
 	}
 	return list, nil
+}
+
+func boundConstraints(raw []json.RawMessage) error {
+	if len(raw) > MaxConstraints {
+		return fmt.Errorf("%d constraints, at most %d are allowed", len(raw), MaxConstraints)
+	}
+	if n := constraintsBytes(raw); n > MaxConstraintsBytes {
+		return fmt.Errorf("the constraints are %d bytes together, at most %d are allowed; ask for one grant per alternative, with shorter ones", n, MaxConstraintsBytes)
+	}
+	return nil
+}
+
+func constraintsBytes(raw []json.RawMessage) (n int) {
+	for _, r := range raw {
+		n += len(r)
+	}
+	return n
 }
 
 // ConstraintsDigest is the SHA-256 over the RFC 8785 text of the array of the
 // constraints, in their order. It does not compile them.
 func ConstraintsDigest(raw []json.RawMessage) (Digest, error) {
-	if len(raw) > MaxConstraints {
-		return Digest{}, fmt.Errorf("%d constraints, at most %d are allowed", len(raw), MaxConstraints)
+	if err := boundConstraints(raw); err != nil {
+		return Digest{}, err
 	}
 	list := make([]any, len(raw))
 	for i, r := range raw {

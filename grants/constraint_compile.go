@@ -10,8 +10,20 @@ import (
 	"github.com/toolgrant/toolgrant/strictjson"
 )
 
-// compiler counts the instructions of the patterns of one constraint.
-type compiler struct{ insts int }
+// compiler counts what one constraint costs.
+type compiler struct {
+	insts   int // of its patterns
+	schemas int
+	room    int // bytes of state that are left
+}
+
+// take counts bytes of state.
+func (c *compiler) take(n int, at string) error {
+	if c.room -= n; c.room < 0 {
+		return placed(at, "the grant's constraints would take over %d bytes of memory; use fewer schemas and values, narrower classes, and \"maxLength\" in place of repetitions", maxState)
+	}
+	return nil
+}
 
 // Keywords beside "type", by the type that they fit.
 var keywords = map[string][]string{
@@ -35,6 +47,12 @@ func (c *compiler) schema(v any, at string, depth int) (*schema, error) {
 	if err := checkKeywords(doc, at); err != nil {
 		return nil, err
 	}
+	if c.schemas++; c.schemas > maxSchemas {
+		return nil, placed(at, "the constraint has more than %d schemas; name fewer members", maxSchemas)
+	}
+	if err := c.take(schemaState, at); err != nil {
+		return nil, err
+	}
 	s := &schema{kind: doc["type"].(string), maxLen: -1, maxItems: -1}
 	var err error
 	switch s.kind {
@@ -45,12 +63,12 @@ func (c *compiler) schema(v any, at string, depth int) (*schema, error) {
 	case "string":
 		err = c.string(s, doc, at)
 	case "number", "integer":
-		err = s.compileBounds(doc, at)
+		err = c.bounds(s, doc, at)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return s, s.compileValues(doc, at)
+	return s, c.values(s, doc, at)
 }
 
 // checkKeywords sees to it that doc has a type and no keyword that does not fit it.
@@ -192,14 +210,34 @@ func (c *compiler) pattern(s *schema, v any, at string) error {
 	if c.insts += s.insts; c.insts > maxInsts {
 		return placed(at, "the patterns are too costly to match; use smaller repetitions")
 	}
-	s.pattern, err = regexp.Compile(`\A(?:` + inner + `)\z`)
+	if err := c.take(progState(prog), at); err != nil {
+		return err
+	}
+	// The first assertion says nothing that the second does not. It keeps the
+	// regexp package from what it does to a program that begins with \A: copying
+	// classes from one instruction to those before it, until \pL{900} takes 7 MB.
+	s.pattern, err = regexp.Compile(`(?m:^)\A(?:` + inner + `)\z`)
 	if err != nil {
 		return placed(at, "not a regular expression in the syntax of RE2")
 	}
 	return nil
 }
 
-func (s *schema) compileBounds(doc map[string]any, at string) error {
+// progState is the state of a pattern. Instructions that are repetitions of one
+// share its class.
+func progState(prog *syntax.Prog) int {
+	n := patternState + instState*len(prog.Inst)
+	seen := map[*rune]bool{}
+	for _, inst := range prog.Inst {
+		if len(inst.Rune) > 0 && !seen[&inst.Rune[0]] {
+			seen[&inst.Rune[0]] = true
+			n += runeState * len(inst.Rune)
+		}
+	}
+	return n
+}
+
+func (c *compiler) bounds(s *schema, doc map[string]any, at string) error {
 	for _, k := range []struct {
 		name      string
 		to        *[]limit
@@ -216,6 +254,9 @@ func (s *schema) compileBounds(doc map[string]any, at string) error {
 		if !ok {
 			return placed(at+"/"+k.name, "write a number here")
 		}
+		if err := c.take(limitState, at); err != nil {
+			return err
+		}
 		*k.to = append(*k.to, limit{n, k.exclusive})
 	}
 	for _, lo := range s.lower {
@@ -228,10 +269,10 @@ func (s *schema) compileBounds(doc map[string]any, at string) error {
 	return nil
 }
 
-// compileValues reads const and enum. Values are kept as canonical texts: equal
+// values reads const and enum. Values are kept as canonical texts: equal
 // values have equal texts, at any depth, and a look-up costs the same for one
 // value as for a thousand.
-func (s *schema) compileValues(doc map[string]any, at string) error {
+func (c *compiler) values(s *schema, doc map[string]any, at string) error {
 	one, isConst := doc["const"]
 	list, isEnum := doc["enum"]
 	switch {
@@ -248,6 +289,9 @@ func (s *schema) compileValues(doc map[string]any, at string) error {
 	if !ok || len(values) == 0 {
 		return placed(at, "write an array of at least one value here")
 	}
+	if err := c.take(valuesState, at); err != nil {
+		return err
+	}
 	texts := map[string]bool{}
 	for i, v := range values {
 		if bad := s.check(v, &matcher{steps: maxSteps}); bad != nil {
@@ -256,6 +300,9 @@ func (s *schema) compileValues(doc map[string]any, at string) error {
 		text, err := strictjson.Canonical(v)
 		if err != nil {
 			return placed(at, "value number %d: %v", i, err)
+		}
+		if err := c.take(valueState+len(text), at); err != nil {
+			return err
 		}
 		texts[string(text)] = true
 	}

@@ -14,6 +14,7 @@ import (
 const (
 	DefaultMaxTasks  = 100_000
 	DefaultMaxGrants = 1_000_000
+	DefaultMaxBytes  = 1 << 30
 )
 
 const (
@@ -24,8 +25,9 @@ const (
 
 // MemoryConfig says how much a Memory may hold.
 type MemoryConfig struct {
-	MaxTasks  int           // tasks before their deadline; 0: DefaultMaxTasks
-	MaxGrants int           // grants before their end; 0: DefaultMaxGrants
+	MaxTasks  int           // open tasks; 0: DefaultMaxTasks
+	MaxGrants int           // grants of open tasks, before their end; 0: DefaultMaxGrants
+	MaxBytes  int64         // of memory for tasks and grants, by estimate, with what one Table makes of them; 0: DefaultMaxBytes
 	Heartbeat time.Duration // of each Watch; 0, or more than 1 s: 1 s
 }
 
@@ -33,28 +35,51 @@ type MemoryConfig struct {
 // epoch and holds nothing, so every token that an earlier one issued is
 // refused.
 //
-// A task or grant over the bounds is refused as Limit; Run frees what has
-// ended. Fences are not bounded, because a revocation must not be refused; the
-// broker fences only what its callers may fence.
+// A task or grant over the bounds is refused as Limit. An ended task and its
+// grants count no more, but for their memory until Run has freed it. Fences are
+// not bounded, because a revocation must not be refused; the broker fences only
+// what its callers may fence.
 type Memory struct {
 	maxTasks, maxGrants int
+	maxBytes            int64
 	heartbeat           time.Duration
 	epoch               uint64
 
 	sweeping sync.Mutex // held over a whole Sweep; taken before mu
+	swept    uint64     // N of the newest write when Sweep was last called; guarded by sweeping
 
 	mu       sync.Mutex
 	n        uint64              // of the newest write
-	tasks    map[ID]*Task        // task id -> task
-	grants   map[ID]*Grant       // grant id -> grant
+	tasks    map[ID]*heldTask    // task id -> task
+	grants   map[ID]heldGrant    // grant id -> grant
 	fences   map[fenceKey]*Fence // -> the newest
 	accounts map[string]int64    // budget key -> what is left
-	shared   map[ID][]Budget     // task id -> its budgets, for all of its tools
+	open     int                 // tasks that have not ended
+	live     int                 // grants of those
+	bytes    int64               // of all tasks and grants
 	lastEnd  time.Time           // no grant, dead or alive, ends later
 	forgot   uint64              // N of the newest fence on an agent or tool that Sweep dropped
 	log      []Event             // what was written, in order of Rev; appended to, never changed in place
 	floor    uint64              // N of the newest event that log has lost
 	wake     chan struct{}       // closed by the next write; nil: nobody waits
+}
+
+// heldTask is a task and what hangs on it.
+type heldTask struct {
+	task    *Task
+	ended   bool     // fenced, or past its deadline and forgotten
+	grants  int      // that are held
+	budgets []Budget // for all of its tools
+	// carriers are what a new Table learns the budgets from: for each the first
+	// grant, and those that it was delegated from. They stay while the task is
+	// open, because Issue compares the budgets for so long.
+	carriers map[ID]bool // grant id ->
+}
+
+type heldGrant struct {
+	grant *Grant
+	task  *heldTask
+	bytes int64
 }
 
 type fenceKey struct {
@@ -73,14 +98,17 @@ func NewMemory(c MemoryConfig) *Memory {
 	if c.MaxGrants <= 0 {
 		c.MaxGrants = DefaultMaxGrants
 	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = DefaultMaxBytes
+	}
 	if c.Heartbeat <= 0 || c.Heartbeat > maxHeartbeat {
 		c.Heartbeat = maxHeartbeat
 	}
 	return &Memory{
-		maxTasks: c.MaxTasks, maxGrants: c.MaxGrants, heartbeat: c.Heartbeat,
+		maxTasks: c.MaxTasks, maxGrants: c.MaxGrants, maxBytes: c.MaxBytes, heartbeat: c.Heartbeat,
 		epoch: uint64(time.Now().UnixMilli()),
-		tasks: map[ID]*Task{}, grants: map[ID]*Grant{}, fences: map[fenceKey]*Fence{},
-		accounts: map[string]int64{}, shared: map[ID][]Budget{},
+		tasks: map[ID]*heldTask{}, grants: map[ID]heldGrant{}, fences: map[fenceKey]*Fence{},
+		accounts: map[string]int64{},
 	}
 }
 
@@ -90,16 +118,19 @@ func (m *Memory) Start(ctx context.Context, t Task) (Rev, Reason, error) {
 		return Rev{}, None, err
 	}
 	own := copyTask(t, Rev{})
+	bytes := own.bytes()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if rev, why := m.viewLocked().CheckStart(*own, time.Now()); why != None || rev != (Rev{}) {
 		return rev, why, nil
 	}
-	if len(m.tasks) >= m.maxTasks {
+	if m.open >= m.maxTasks || m.bytes+bytes > m.maxBytes {
 		return Rev{}, Limit, nil
 	}
 	own.Rev = m.nextLocked()
-	m.tasks[own.ID] = own
+	m.tasks[own.ID] = &heldTask{task: own}
+	m.open++
+	m.bytes += bytes
 	m.log = append(m.log, Event{Rev: own.Rev, Task: own})
 	return own.Rev, None, nil
 }
@@ -109,39 +140,57 @@ func (m *Memory) Issue(ctx context.Context, batch []Grant) (Rev, Reason, error) 
 	if err := ctx.Err(); err != nil {
 		return Rev{}, None, err
 	}
-	own := make([]*Grant, len(batch))
+	own, bytes, all := make([]*Grant, len(batch)), make([]int64, len(batch)), int64(0)
 	for i, g := range batch {
 		own[i] = copyGrant(g, g.Rev)
+		bytes[i] = own[i].bytes()
+		all += bytes[i]
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if rev, why := m.viewLocked().CheckIssue(own, time.Now()); why != None || rev != (Rev{}) {
 		return rev, why, nil
 	}
-	if len(m.grants)+len(own) > m.maxGrants {
+	if m.live+len(own) > m.maxGrants || m.bytes+all > m.maxBytes {
 		return Rev{}, Limit, nil
 	}
 	rev := m.nextLocked()
-	for _, g := range own {
+	for i, g := range own {
 		g.Rev = rev
-		m.grants[g.ID] = g
+		h := m.tasks[g.Task]
+		m.grants[g.ID] = heldGrant{g, h, bytes[i]}
+		h.grants++
+		m.live++
+		m.bytes += bytes[i]
 		m.lastEnd = later(m.lastEnd, g.Expires)
-		m.openLocked(g)
+		m.budgetsLocked(g, h)
 		m.log = append(m.log, Event{Rev: rev, Grant: g})
 	}
 	return rev, None, nil
 }
 
-// openLocked opens the budgets of a grant that are new.
-func (m *Memory) openLocked(g *Grant) {
+// budgetsLocked opens the budgets of a grant that are new.
+func (m *Memory) budgetsLocked(g *Grant, h *heldTask) {
 	for _, b := range g.Budgets {
 		if _, open := m.accounts[b.Key]; open {
 			continue
 		}
 		m.accounts[b.Key] = b.Limit
 		if b.Key == TaskBudget(g.Task, g.Tool, b.Arg) {
-			m.shared[g.Task] = append(m.shared[g.Task], b)
+			h.budgets = append(h.budgets, b)
+			h.carry(g, m.grants)
 		}
+	}
+}
+
+// carry keeps a grant and those that it was delegated from: without them, a
+// Table would not take it.
+func (h *heldTask) carry(g *Grant, grants map[ID]heldGrant) {
+	if h.carriers == nil {
+		h.carriers = map[ID]bool{}
+	}
+	for ; g != nil; g = grants[g.Parent].grant {
+		h.carriers[g.ID] = true
 	}
 }
 
@@ -164,10 +213,23 @@ func (m *Memory) Fence(ctx context.Context, f Fence) (Rev, error) {
 	if f.Scope == ScopeAgent || f.Scope == ScopeTool {
 		own.Until = later(own.Until, m.lastEnd)
 	}
+	if f.Scope == ScopeTask {
+		m.endLocked(m.tasks[f.Key])
+	}
 	own.Rev = m.nextLocked()
 	m.fences[fenceKey{f.Scope, f.Key}] = &own
 	m.log = append(m.log, Event{Rev: own.Rev, Fence: &own})
 	return own.Rev, nil
+}
+
+// endLocked makes room for as much as the task and its grants have counted.
+func (m *Memory) endLocked(h *heldTask) {
+	if h == nil || h.ended {
+		return
+	}
+	h.ended = true
+	m.open--
+	m.live -= h.grants
 }
 
 func (f *Fence) check() error {
@@ -198,13 +260,21 @@ func (m *Memory) Draw(ctx context.Context, budget string, want int64) (int64, er
 // viewLocked is what the rules see; good only while mu is held.
 func (m *Memory) viewLocked() View {
 	return View{
-		Task:      func(id ID) *Task { return m.tasks[id] },
-		Grant:     func(id ID) *Grant { return m.grants[id] },
+		Task:      func(id ID) *Task { return m.heldLocked(id).task },
+		Grant:     func(id ID) *Grant { return m.grants[id].grant },
 		Fence:     func(s Scope, key string) *Fence { return m.fences[fenceKey{s, key}] },
-		Budgets:   func(task ID) []Budget { return m.shared[task] },
+		Budgets:   func(task ID) []Budget { return m.heldLocked(task).budgets },
 		Now:       Rev{m.epoch, m.n},
 		Forgotten: m.forgotLocked(),
 	}
+}
+
+// heldLocked is a task, or an empty one if there is none.
+func (m *Memory) heldLocked(id ID) heldTask {
+	if h := m.tasks[id]; h != nil {
+		return *h
+	}
+	return heldTask{}
 }
 
 func (m *Memory) forgotLocked() Rev {
@@ -251,7 +321,10 @@ func (m *Memory) Watch(ctx context.Context, from Rev, tools []string) iter.Seq2[
 					yield(Event{}, err)
 					return
 				}
-				if ev.Grant != nil && tools != nil && !slices.Contains(tools, ev.Grant.Tool) || start && ev.passed(asked) {
+				if ev.Grant != nil && tools != nil && !slices.Contains(tools, ev.Grant.Tool) {
+					continue
+				}
+				if start && ev.passed(asked) && !m.carries(ev) {
 					continue
 				}
 				if !yield(ev, nil) {
@@ -295,7 +368,19 @@ func (m *Memory) after(at Rev) ([]Event, Rev, <-chan struct{}, error) {
 	return m.log[i:len(m.log):len(m.log)], Rev{m.epoch, m.n}, m.wake, nil
 }
 
-// passed reports whether what the event tells can matter no more.
+// carries reports whether the event is of a grant that is kept beyond its end,
+// for its budgets.
+func (m *Memory) carries(ev Event) bool {
+	if ev.Grant == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, kept := m.standsLocked(ev)
+	return kept
+}
+
+// passed reports whether what the event tells can matter no more at that time.
 func (ev Event) passed(now time.Time) bool {
 	switch {
 	case ev.Task != nil:
@@ -305,91 +390,4 @@ func (ev Event) passed(now time.Time) bool {
 	default:
 		return !now.Before(ev.Fence.Until)
 	}
-}
-
-// Run calls Sweep every ten seconds until ctx ends, and returns its error.
-func (m *Memory) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-			m.Sweep(time.Now())
-		}
-	}
-}
-
-// Sweep forgets what can matter no more at time now: grants at their end, tasks
-// at their deadline with their budgets, fences at their Until. It returns how
-// many tasks, grants and fences those were. Nothing rests on its being called
-// but memory and the bounds.
-func (m *Memory) Sweep(now time.Time) int {
-	m.sweeping.Lock()
-	defer m.sweeping.Unlock()
-
-	m.mu.Lock()
-	log := m.log
-	m.mu.Unlock()
-	var dead []Event
-	for _, ev := range log {
-		if ev.passed(now) {
-			dead = append(dead, ev)
-		}
-	}
-	count := 0
-	for some := range slices.Chunk(dead, sweepChunk) {
-		count += m.forget(some)
-	}
-	// The log's dead entries only cost memory: rewriting it is worth it once
-	// they are a quarter.
-	if len(dead) == 0 || len(dead) < len(log)/4 {
-		return count
-	}
-	kept := make([]Event, 0, len(log)-len(dead)/2)
-	for _, ev := range log {
-		if !ev.passed(now) {
-			kept = append(kept, ev)
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.log = append(kept, m.log[len(log):]...)
-	m.floor = max(m.floor, dead[len(dead)-1].Rev.N)
-	return count
-}
-
-// forget drops the entries that still stand. In order of Rev a grant comes
-// before the fence that kills it, and goes before it.
-func (m *Memory) forget(dead []Event) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	count := 0
-	for _, ev := range dead {
-		switch {
-		case ev.Task != nil && m.tasks[ev.Task.ID] == ev.Task:
-			delete(m.tasks, ev.Task.ID)
-			for _, b := range m.shared[ev.Task.ID] {
-				delete(m.accounts, b.Key)
-			}
-			delete(m.shared, ev.Task.ID)
-		case ev.Grant != nil && m.grants[ev.Grant.ID] == ev.Grant:
-			delete(m.grants, ev.Grant.ID)
-			for _, b := range ev.Grant.Budgets {
-				if b.Key == GrantBudget(ev.Grant.ID, b.Arg) {
-					delete(m.accounts, b.Key)
-				}
-			}
-		case ev.Fence != nil && m.fences[fenceKey{ev.Fence.Scope, ev.Fence.Key}] == ev.Fence:
-			delete(m.fences, fenceKey{ev.Fence.Scope, ev.Fence.Key})
-			if ev.Fence.Scope == ScopeAgent || ev.Fence.Scope == ScopeTool {
-				m.forgot = max(m.forgot, ev.Rev.N)
-			}
-		default:
-			continue
-		}
-		count++
-	}
-	return count
 }

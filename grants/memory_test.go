@@ -2,8 +2,12 @@ package grants_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,9 +130,8 @@ func TestMemorySweep(t *testing.T) {
 		own, shared := grants.GrantBudget(g.ID, ""), grants.TaskBudget(task.ID, g.Tool, "")
 		g.Budgets = []grants.Budget{{Key: own, Limit: 5}, {Key: shared, Limit: 5}}
 		m.issue(g, grants.None)
-		m.fence(grants.ScopeGrant, g.ID, 0)             // as long as its grant
-		m.fence(grants.ScopeAgent, "idp/bot", 0)        // as long as any grant
-		m.fence(grants.ScopeTask, task.ID, time.Second) // as long as its task
+		m.fence(grants.ScopeGrant, g.ID, 0)      // as long as its grant
+		m.fence(grants.ScopeAgent, "idp/bot", 0) // as long as any grant
 		view := m.fence(grants.ScopeTool, "github/get_pr", 2*time.Minute)
 		drawn := func(key string, want int64) {
 			m.Helper()
@@ -143,21 +146,29 @@ func TestMemorySweep(t *testing.T) {
 			}
 		}
 
+		later := m.grant(task, time.Minute)
+		later.Budgets = []grants.Budget{{Key: grants.GrantBudget(later.ID, ""), Limit: 5}, {Key: shared, Limit: 5}}
+		later.Rev = view
+		m.issue(later, grants.None)
+
 		time.Sleep(time.Minute - 1)
 		m.sweep(0)
-		state(1, 1, 4)
+		state(1, 2, 3)
 		drawn(own, 1)
+		drawn(later.Budgets[0].Key, 1)
 		time.Sleep(time.Nanosecond)
-		state(1, 0, 2) // what is over is not told, swept or not
-		m.sweep(3)     // the grant and two fences
+		state(1, 1, 1) // what is over is not told, swept or not, but for the first with the task's budget
+		m.sweep(3)     // the later grant and two fences
 		m.sweep(0)
-		drawn(own, 0)
+		state(1, 1, 1)
+		drawn(own, 1)
+		drawn(later.Budgets[0].Key, 0)
 		drawn(shared, 1)
-		m.issue(g, grants.TaskEnded) // it is not known any more; its task is
+		m.issue(later, grants.BadTTL) // it is not known any more
 
 		time.Sleep(time.Minute)
 		m.sweep(1)
-		state(1, 0, 1)
+		state(1, 1, 0)
 		time.Sleep(58*time.Minute - 1)
 		m.sweep(0)
 		time.Sleep(time.Nanosecond)
@@ -223,13 +234,147 @@ func TestMemoryBounds(t *testing.T) {
 		if _, why, err := m.Start(m.Context(), task); err != nil || why != grants.None {
 			m.Errorf("a retry when full: %v, %v", why, err)
 		}
-		m.fence(grants.ScopeTask, task.ID, time.Hour) // is never refused
+		m.fence(grants.ScopeAgent, "idp/bot", time.Hour) // is never refused
 		time.Sleep(time.Minute)
 		m.sweep(4) // a task and three grants
 		if _, why, err := m.Start(m.Context(), over); err != nil || why != grants.None {
 			m.Errorf("a task after one has passed: %v, %v", why, err)
 		}
-		m.issue(m.grant(over, time.Minute), grants.None)
+		g = m.grant(over, time.Minute)
+		g.Agent.Subject = "helper"
+		m.issue(g, grants.None)
+	})
+}
+
+// A task that has ended makes room at once, its memory at the next sweep; what
+// is left of it until its deadline is the fence.
+func TestMemoryEndedTasks(t *testing.T) {
+	// Each grant takes a fifth of the memory, by its long name.
+	inBubble(t, grants.MemoryConfig{MaxTasks: 1, MaxGrants: 1, MaxBytes: 100_000}, func(m memory) {
+		task := m.start(time.Hour)
+		for range 200 {
+			g := m.grant(task, time.Minute)
+			g.Tool = strings.Repeat("x", 20_000)
+			g.Budgets = []grants.Budget{{Key: grants.TaskBudget(task.ID, g.Tool, ""), Limit: 5}}
+			m.issue(g, grants.None)
+			m.issue(m.grant(task, time.Minute), grants.Limit)
+			m.fence(grants.ScopeTask, task.ID, 0)
+			next := m.start(time.Hour)
+			m.issue(m.grant(task, time.Minute), grants.TaskEnded)
+			m.sweep(2) // a task and a grant
+			if got, err := m.Draw(m.Context(), g.Budgets[0].Key, 1); err != nil || got != 0 {
+				m.Errorf("the budget of an ended task gives %d, %v; want 0", got, err)
+			}
+			m.issue(g, grants.UnknownTask)
+			if _, why, err := m.Start(m.Context(), task); err != nil || why != grants.TaskEnded {
+				m.Errorf("start of a forgotten task: %v, %v; want %v", why, err, grants.TaskEnded)
+			}
+			task = next
+		}
+		if tasks, gs, fences := m.seen(); tasks > 2 || gs > 1 || fences != 200 { // what the log had at the last sweep
+			m.Errorf("%d tasks, %d grants, %d fences; want at most 2 and 1, and 200", tasks, gs, fences)
+		}
+		time.Sleep(time.Hour)
+		m.sweep(201)
+		if tasks, gs, fences := m.seen(); tasks+gs+fences != 0 {
+			m.Errorf("%d tasks, %d grants, %d fences at the deadline; want none", tasks, gs, fences)
+		}
+	})
+}
+
+// A watcher that follows hears of a task and its end, however soon it is swept.
+func TestMemoryEndedTaskWatched(t *testing.T) {
+	inBubble(t, grants.MemoryConfig{}, func(m memory) {
+		var heard []string
+		for ev, err := range m.Watch(m.Context(), grants.Rev{}, nil) {
+			switch {
+			case err != nil:
+				m.Fatal(err)
+			case ev.Task != nil:
+				heard = append(heard, "task")
+			case ev.Grant != nil:
+				heard = append(heard, "grant")
+			case ev.Fence != nil:
+				if heard = append(heard, "fence"); !slices.Equal(heard, []string{"task", "grant", "fence"}) {
+					m.Errorf("heard of %q", heard)
+				}
+				return
+			default: // the first heartbeat: all of it while the watcher is busy
+				m.Sweep(time.Now())
+				task := m.start(time.Hour)
+				m.issue(m.grant(task, time.Minute), grants.None)
+				m.fence(grants.ScopeTask, task.ID, 0)
+				m.sweep(2)
+			}
+		}
+	})
+}
+
+func TestMemoryMaxBytes(t *testing.T) {
+	inBubble(t, grants.MemoryConfig{MaxBytes: 1 << 20}, func(m memory) {
+		task := m.start(time.Hour)
+		// A short text that takes much memory when compiled.
+		costly := json.RawMessage(`{"type":"object","properties":{"a":{"type":"string","pattern":"^(?:(?:a?){900})$"}},"required":["a"],"additionalProperties":false}`)
+		n := 0
+		for ; n < 100; n++ {
+			g := m.grant(task, time.Minute)
+			g.Constraints = []json.RawMessage{costly, costly}
+			_, why, err := m.Issue(m.Context(), []grants.Grant{g})
+			if err != nil || why != grants.None && why != grants.Limit {
+				m.Fatal(why, err)
+			}
+			if why == grants.Limit {
+				break
+			}
+		}
+		if n < 4 || n > 5 { // 200 KB each
+			m.Errorf("%d costly grants in 1 MiB", n)
+		}
+		large := grants.Task{ID: grants.NewID(grants.TaskPrefix), Deadline: time.Now().Add(time.Hour), Params: make(json.RawMessage, 1<<20)}
+		if _, why, err := m.Start(m.Context(), large); err != nil || why != grants.Limit {
+			m.Errorf("a large task: %v, %v; want %v", why, err, grants.Limit)
+		}
+		time.Sleep(time.Minute)
+		m.sweep(n)
+		g := m.grant(task, time.Minute)
+		g.Constraints = []json.RawMessage{costly, costly}
+		m.issue(g, grants.None)
+	})
+}
+
+// A new Table learns a task's budgets although the grant that brought the last
+// one was delegated, and both it and its parent are over.
+func TestMemoryKeepsCarriers(t *testing.T) {
+	inBubble(t, grants.MemoryConfig{}, func(m memory) {
+		task := m.start(time.Hour)
+		p := m.grant(task, time.Minute)
+		m.issue(p, grants.None)
+		c := m.grant(task, time.Minute)
+		c.Parent, c.Actors = p.ID, []string{p.Agent.ID()}
+		c.Budgets = []grants.Budget{{Key: grants.TaskBudget(task.ID, c.Tool, ""), Limit: 5}}
+		m.issue(c, grants.None)
+		other := m.grant(task, time.Minute)
+		other.Budgets = c.Budgets
+		m.issue(other, grants.None)
+		time.Sleep(time.Minute)
+		m.sweep(1) // other
+		m.sweep(0)
+		if _, gs, _ := m.seen(); gs != 2 {
+			m.Errorf("a new watch yields %d grants; want the carrier and its parent", gs)
+		}
+		table := grants.NewTable(grants.TableConfig{Draw: m.Draw})
+		ctx, cancel := context.WithCancel(m.Context())
+		done := make(chan error)
+		go func() { done <- table.Follow(ctx, m, nil) }()
+		synctest.Wait()
+		next := m.grant(task, time.Minute)
+		m.issue(next, grants.Conflict)
+		next.Budgets = table.TaskBudgets(task.ID, next.Tool)
+		m.issue(next, grants.None)
+		cancel()
+		<-done
+		m.fence(grants.ScopeTask, task.ID, 0)
+		m.sweep(4) // the task and three grants
 	})
 }
 
@@ -241,10 +386,11 @@ func TestMemoryWatchSwept(t *testing.T) {
 		short := m.issue(m.grant(task, time.Second), grants.None)
 		last := m.issue(m.grant(task, time.Minute), grants.None)
 		time.Sleep(time.Second)
-		if m.resync(task.Rev) {
-			m.Error("resync before a sweep")
-		}
 		m.sweep(1)
+		if m.resync(task.Rev) {
+			m.Error("resync after one sweep")
+		}
+		m.sweep(0)
 		for rev, want := range map[grants.Rev]bool{task.Rev: true, short: false, last: false, {}: false} {
 			if got := m.resync(rev); got != want {
 				m.Errorf("from %v: resync %v; want %v", rev, got, want)
@@ -304,6 +450,7 @@ func TestMemoryWatchFallsBehind(t *testing.T) {
 				m.issue(m.grant(task, time.Second), grants.None)
 				time.Sleep(time.Second)
 				m.sweep(1)
+				m.sweep(0)
 			}
 		}
 	})
@@ -442,6 +589,59 @@ func BenchmarkMemoryIssue(b *testing.B) {
 				i++
 			}
 		})
+	}
+}
+
+// BenchmarkMemoryBytes is what a task, a plain grant and the fence of a task
+// that has gone take in a Memory and one Table together; taskBytes and
+// grantBytes rest on it.
+func BenchmarkMemoryBytes(b *testing.B) {
+	const n = 50_000
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for b.Loop() {
+		m := grants.NewMemory(grants.MemoryConfig{})
+		table := grants.NewTable(grants.TableConfig{Draw: m.Draw})
+		ctx, cancel := context.WithCancel(b.Context())
+		done := make(chan error)
+		go func() { done <- table.Follow(ctx, m, nil) }()
+		filled := func(write func(i int) grants.Rev) float64 {
+			before := heap()
+			var last grants.Rev
+			for i := range n {
+				if last = write(i); last == (grants.Rev{}) {
+					b.Fatal("refused")
+				}
+			}
+			if err := table.Wait(ctx, last); err != nil {
+				b.Fatal(err)
+			}
+			return (heap() - before) / n
+		}
+		tasks := make([]grants.ID, n)
+		b.ReportMetric(filled(func(i int) grants.Rev {
+			task := grants.Task{ID: grants.NewID(grants.TaskPrefix), Deadline: time.Now().Add(time.Hour), Kind: "release", Agents: []string{"idp/bot"}}
+			tasks[i] = task.ID
+			rev, _, _ := m.Start(ctx, task)
+			return rev
+		}), "B/task")
+		b.ReportMetric(filled(func(i int) grants.Rev {
+			g := benchGrant(grants.Task{ID: tasks[i], Deadline: time.Now().Add(time.Minute)})
+			rev, _, _ := m.Issue(ctx, []grants.Grant{g})
+			return rev
+		}), "B/grant")
+		b.ReportMetric(filled(func(int) grants.Rev {
+			rev, _ := m.Fence(ctx, grants.Fence{Scope: grants.ScopeTask, Key: grants.NewID(grants.TaskPrefix), Until: time.Now().Add(time.Hour)})
+			return rev
+		}), "B/fence")
+		cancel()
+		<-done
+		runtime.KeepAlive(m)
+		runtime.KeepAlive(table)
 	}
 }
 

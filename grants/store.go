@@ -18,6 +18,10 @@ var ErrResync = errors.New("watch: history is gone; start again from the beginni
 // the change was made, and that the same call may be made again: the same ID
 // with the same content succeeds and gives the first call's Rev, with another
 // content it is refused as Conflict.
+//
+// A task that has ended, and its grants, may be forgotten at once, but for the
+// fence, which stands until its Until. So a Start of it that comes again may
+// also be refused as TaskEnded, and any Issue for it as TaskEnded or UnknownTask.
 type Store interface {
 	// Start opens a task. Task.Rev is ignored. Refused: an id that is none
 	// (BadRequest), a deadline that has passed (BadTTL), an id that was fenced
@@ -52,6 +56,10 @@ type Store interface {
 	// resume from. From the zero Rev it first yields what is there now, tasks
 	// before their grants and parents before their children, and ends that with
 	// a heartbeat. Grants of tools not in tools are left out (nil: none is).
+	// Ended tasks and expired grants may be left out too, but while a task is
+	// open there is, for each of its budgets, a grant that carries it, expired or
+	// not: Issue compares them for so long, and a Table has nothing else to learn
+	// them from.
 	// It ends when ctx does (yielding its error) or with ErrResync; a consumer
 	// that is too slow to be kept gets ErrResync.
 	Watch(ctx context.Context, from Rev, tools []string) iter.Seq2[Event, error]

@@ -402,11 +402,15 @@ func TestUnreadableGrantIsNotLive(t *testing.T) {
 func TestSweepForgetsAndLaterFencesStillBite(t *testing.T) {
 	r := newRig(t)
 	short := r.grant(r.task(time.Minute), 30*time.Second)
+	ended := r.grant(r.task(time.Hour), 30*time.Minute)
+	r.fence(ScopeTask, ended.Task, TaskEnded)
+	r.want(ended, TaskEnded)
 	long := r.grant(r.task(time.Hour), 30*time.Minute)
 	r.clock.pass(5 * time.Minute) // beyond forgetAfter; the heartbeat sweeps
 	r.beat()
 	r.beat()
 	r.want(short, UnknownGrant)
+	r.want(ended, UnknownGrant)
 	if c := r.Counts(); c.Grants != 1 || c.Tasks != 1 {
 		t.Fatalf("counts %+v", c)
 	}

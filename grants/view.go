@@ -52,6 +52,7 @@ func (m *mark) kills(n uint64) Reason {
 type taskRecord struct {
 	task     *Task
 	mark     mark
+	ended    time.Duration // of Clock: when its first fence came; follower only
 	deadline deadline
 	grants   map[ID]*record      // grant id -> record; guarded by view.mu
 	budgets  map[string][]Budget // tool -> the budgets that its grants share; guarded by view.mu
@@ -143,7 +144,7 @@ func (v *view) apply(ev Event, wall time.Time, mono time.Duration) {
 	case ev.Grant != nil:
 		v.addGrant(ev.Grant, wall, mono)
 	case ev.Fence != nil:
-		v.addFence(ev.Fence)
+		v.addFence(ev.Fence, mono)
 	}
 	v.mu.Unlock()
 	// Grants of one Issue share a Rev, so an event says only that whatever is
@@ -176,6 +177,7 @@ func (v *view) addTask(task *Task, wall time.Time, mono time.Duration) {
 	// A fence that came before its task, as it may in a first state.
 	if m := v.marks[markKey(ScopeTask, task.ID)]; m != nil {
 		tr.mark.word.Store(m.word.Load())
+		tr.ended = mono
 	}
 	v.tasks[task.ID] = tr
 }
@@ -236,7 +238,7 @@ func hasBudget(bs []Budget, key string) bool {
 	return false
 }
 
-func (v *view) addFence(f *Fence) {
+func (v *view) addFence(f *Fence, mono time.Duration) {
 	why := f.Why
 	if why == None {
 		why = Revoked
@@ -244,6 +246,9 @@ func (v *view) addFence(f *Fence) {
 	switch f.Scope {
 	case ScopeTask:
 		if tr := v.tasks[f.Key]; tr != nil {
+			if tr.mark.word.Load() == 0 {
+				tr.ended = mono
+			}
 			tr.mark.set(f.Rev.N, why)
 			return
 		}
@@ -283,8 +288,10 @@ func (v *view) sweep(wall time.Time, mono time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for id, tr := range v.tasks {
+		over := tr.deadline.left(wall, mono) <= -forgetAfter ||
+			tr.mark.word.Load() != 0 && mono-tr.ended >= forgetAfter
 		for gid, r := range tr.grants {
-			if r.ends.left(wall, mono) > -forgetAfter && tr.deadline.left(wall, mono) > -forgetAfter {
+			if !over && r.ends.left(wall, mono) > -forgetAfter {
 				continue
 			}
 			r.agent.refs--
@@ -300,7 +307,7 @@ func (v *view) sweep(wall time.Time, mono time.Duration) {
 			delete(s.grants, gid)
 			s.mu.Unlock()
 		}
-		if len(tr.grants) == 0 && tr.deadline.left(wall, mono) <= -forgetAfter {
+		if over {
 			for _, bs := range tr.budgets {
 				for _, b := range bs {
 					delete(v.purses, b.Key)

@@ -137,7 +137,8 @@ func load(iss Issuer) (*issuer, error) {
 	return &issuer{Issuer: iss, keys: keys}, nil
 }
 
-// readFile reads at most one byte more than limit, which the parser refuses.
+// readFile reads at most one byte more than limit, which the parser refuses. Who
+// can write the file can be anybody, so that only its owner may.
 func readFile(path string, limit int64) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("no path")
@@ -147,6 +148,14 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat() // of what was opened
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		quoted := "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+		return nil, fmt.Errorf("%s: group or others can write it (%#o), and could be anybody by that; if nobody has, run: chmod go-w %s", path, mode, quoted)
+	}
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 

@@ -318,6 +318,18 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := writeFile(t, `{"keys":[{"kty":"oct","kid":"1","k":"c2VjcmV0"}]}`)
+	mode := func(m os.FileMode) string {
+		path := writeFile(t, newTestKey(t, "1").jwks())
+		if err := os.Chmod(path, m); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	readable, byGroup, byOthers := mode(0o644), mode(0o664), mode(0o606)
+	second.JWKSFile = readable
+	if _, err := New(Config{Issuers: []Issuer{good, second}}); err != nil {
+		t.Errorf("a file that all can read: %v", err)
+	}
 	large := writeFile(t, newTestKey(t, "1").jwks()+strings.Repeat(" ", maxJWKS))
 	for _, c := range []struct {
 		name   string
@@ -339,6 +351,8 @@ func TestNewRefuses(t *testing.T) {
 		{"no file", func(i *Issuer) { i.JWKSFile = "" }, "JWKS file"},
 		{"file absent", func(i *Issuer) { i.JWKSFile = "/nonexistent/jwks.json" }, "/nonexistent/jwks.json"},
 		{"file with a secret", func(i *Issuer) { i.JWKSFile = broken }, broken},
+		{"file writable by group", func(i *Issuer) { i.JWKSFile = byGroup }, "chmod go-w '" + byGroup + "'"},
+		{"file writable by others", func(i *Issuer) { i.JWKSFile = byOthers }, "chmod go-w '" + byOthers + "'"},
 		{"file large", func(i *Issuer) { i.JWKSFile = large }, large},
 	} {
 		bad := second

@@ -21,14 +21,6 @@ func (s *suite) issueTask() {
 	g.Expires = task.Deadline
 	s.issue(g)
 
-	ended := s.open(newTask())
-	view := s.fence(grants.ScopeTask, ended.ID)
-	g = newGrant(ended)
-	s.refuse("an ended task", one(g), grants.TaskEnded)
-	g.Rev = view
-	s.refuse("an ended task, decided after its end", one(g), grants.TaskEnded)
-	s.issue(newGrant(task)) // another task goes on
-
 	short := newTask()
 	short.Deadline = time.Now().Add(50 * time.Millisecond)
 	for { // a machine that was busy for so long gets a longer one
@@ -48,6 +40,44 @@ func (s *suite) issueTask() {
 		g.Expires = end
 		s.refuse("a task at its deadline", one(g), grants.TaskEnded, grants.UnknownTask)
 	}
+}
+
+// taskEnded holds what is left of a task that has ended: that it has. Whether
+// the Store still knows what it was, and what it had, is the Store's to say.
+func (s *suite) taskEnded() {
+	task, other := s.open(newTask()), s.open(newTask())
+	g := newGrant(task)
+	first := s.issue(g)
+	view := s.fence(grants.ScopeTask, task.ID)
+	deadline := time.Now().Add(200 * time.Millisecond) // time to forget it in
+	for time.Now().Before(deadline) {
+		rev, why, err := s.store.Start(s.ctx, task)
+		known := why == grants.None && rev == task.Rev
+		if err != nil || !known && (why != grants.TaskEnded || rev != grants.Rev{}) {
+			s.Fatalf("the same start again: %v, %v, %v; want the first, %v, or %v", rev, why, err, task.Rev, grants.TaskEnded)
+		}
+		rev, why, err = s.store.Issue(s.ctx, one(g))
+		known = why == grants.None && rev == first
+		if err != nil || !known && (why != grants.TaskEnded && why != grants.UnknownTask || rev != grants.Rev{}) {
+			s.Fatalf("the same grant again: %v, %v, %v; want the first, %v, or a refusal", rev, why, err, first)
+		}
+		fresh := newGrant(task)
+		s.refuse("a grant", one(fresh), grants.TaskEnded, grants.UnknownTask)
+		fresh.Rev = view
+		s.refuse("a grant, decided after the end", one(fresh), grants.TaskEnded, grants.UnknownTask)
+		s.refuse("a delegated grant", one(child(g)), grants.TaskEnded, grants.UnknownTask)
+		if rev := s.fence(grants.ScopeTask, task.ID); rev != view {
+			s.Fatalf("a second end: %v; want the first's, %v", rev, view)
+		}
+		if s.Failed() {
+			return
+		}
+	}
+	seen := counts(s.collect(grants.Rev{}, nil, beat))
+	if ev := (grants.Event{Rev: view, Fence: &grants.Fence{Scope: grants.ScopeTask, Key: task.ID}}); seen[text(ev)] != 1 {
+		s.Errorf("a new watch is not told of the end: %v", seen)
+	}
+	s.issue(newGrant(other)) // another task goes on
 }
 
 func (s *suite) issueParents() {
@@ -107,21 +137,26 @@ func (s *suite) issueParents() {
 		s.Errorf("a budget that a child shares gives %d, %v; want 3", got, err)
 	}
 
-	p = newGrant(task)
-	p.Expires = time.Now().Add(50 * time.Millisecond)
-	for {
-		_, why, err := s.store.Issue(s.ctx, one(p))
+	p = s.expired(newGrant(task))
+	g = child(p)
+	s.refuse("a parent at its end", one(g), grants.Expired, grants.UnknownGrant)
+}
+
+// expired issues a grant that ends soon, and waits for that. A machine that was
+// busy for so long gets a longer one.
+func (s *suite) expired(g grants.Grant) grants.Grant {
+	s.Helper()
+	for life := 50 * time.Millisecond; ; life *= 2 {
+		g.NotBefore, g.Expires = time.Now(), time.Now().Add(life)
+		_, why, err := s.store.Issue(s.ctx, one(g))
 		if err != nil {
 			s.Fatal(err)
 		}
 		if why == grants.None {
-			break
+			s.waitUntil(g.Expires)
+			return g
 		}
-		p.NotBefore, p.Expires = time.Now(), time.Now().Add(2*time.Until(p.Expires).Abs())
 	}
-	s.waitUntil(p.Expires)
-	g = child(p)
-	s.refuse("a parent at its end", one(g), grants.Expired, grants.UnknownGrant)
 }
 
 func (s *suite) issueFences() {

@@ -3,6 +3,7 @@ package grantstest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,8 +74,15 @@ var linearModel = porcupine.Model{
 			*at, s.last = out.rev, out.rev
 			return true, s
 		}
+		// ended tells a refusal that holds whatever was there before.
+		ended := func(reasons ...grants.Reason) bool {
+			return s.ended != (grants.Rev{}) && slices.Contains(reasons, out.why)
+		}
 		switch in.kind {
 		case startTask:
+			if ended(grants.TaskEnded) {
+				return refused(out.why)
+			}
 			if s.ended != (grants.Rev{}) && s.task == (grants.Rev{}) {
 				return refused(grants.TaskEnded)
 			}
@@ -89,6 +97,8 @@ var linearModel = porcupine.Model{
 		}
 		parent := in.grant - linearParents
 		switch {
+		case ended(grants.TaskEnded, grants.UnknownTask):
+			return refused(out.why)
 		case s.issued[in.grant] != grants.Rev{}: // a retry
 		case s.task == grants.Rev{}:
 			return refused(grants.UnknownTask)

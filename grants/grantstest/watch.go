@@ -98,11 +98,12 @@ func (s *suite) watchState() {
 	c := child(g)
 	c.Rev = s.issue(c)
 	until := time.Now().Add(2 * time.Hour)
+	ended := s.open(newTask()) // may be told of or not
 	var fences []grants.Fence
 	for _, f := range []grants.Fence{
 		{Scope: grants.ScopeAgent, Key: "idp/bot", Why: grants.PolicyChanged, Until: until.Add(time.Hour)}, // raised below
 		{Scope: grants.ScopeGrant, Key: c.ID, Why: grants.Superseded, Until: until},
-		{Scope: grants.ScopeTask, Key: task.ID, Why: grants.TaskEnded, Until: until},
+		{Scope: grants.ScopeTask, Key: ended.ID, Why: grants.TaskEnded, Until: until},
 		{Scope: grants.ScopeTool, Key: "github/get_pr", Why: grants.ToolChanged, Until: until},
 		{Scope: grants.ScopeAgent, Key: "idp/bot", Why: grants.Revoked, Until: until},
 	} {
@@ -125,6 +126,7 @@ func (s *suite) watchState() {
 	tasks, gs, fs := map[string]grants.Task{}, map[string]grants.Grant{}, map[string]grants.Fence{}
 	for _, ev := range evs {
 		switch {
+		case ev.Task != nil && ev.Task.ID == ended.ID:
 		case ev.Task != nil:
 			tasks[ev.Task.ID] = *ev.Task
 		case ev.Grant != nil:
@@ -327,6 +329,55 @@ func (s *suite) watchTools() {
 			s.Errorf("tools %q from %v (-want +got):\n%s", watched, resume, diff)
 		}
 	}
+}
+
+// watchBudgets holds that a Table which starts anew learns the budgets of an open
+// task, whatever has become of the grants that brought them, so that it can ask
+// for the next grant.
+func (s *suite) watchBudgets() {
+	task := s.open(newTask())
+	var budgets []grants.Budget
+	for _, arg := range []string{"", "/amount", "/fee"} { // each grant brings one
+		budgets = append(budgets, grants.Budget{Key: grants.TaskBudget(task.ID, tool, arg), Arg: arg, Limit: 5})
+		g := newGrant(task)
+		g.Budgets, g.Constraints = budgets, nil // a Table takes what it can compile
+		if s.expired(g); arg == "/amount" {
+			s.fence(grants.ScopeGrant, g.ID)
+		}
+	}
+	for range 20 { // a Store that forgets has time to
+		s.waitUntil(time.Now().Add(10 * time.Millisecond))
+		carried := map[grants.Budget]bool{}
+		s.collect(grants.Rev{}, []string{tool}, func(ev grants.Event) bool {
+			if ev.Grant != nil {
+				for _, b := range ev.Grant.Budgets {
+					carried[b] = true
+				}
+			}
+			return beat(ev)
+		})
+		for _, b := range budgets {
+			if !carried[b] {
+				s.Fatalf("no grant carries %v", b)
+			}
+		}
+	}
+
+	table := grants.NewTable(grants.TableConfig{Draw: s.store.Draw})
+	ctx, cancel := context.WithCancel(s.ctx)
+	followed := make(chan error)
+	go func() { followed <- table.Follow(ctx, s.store, []string{tool}) }()
+	if err := table.Wait(s.ctx, s.fence(grants.ScopeTool, "github/other")); err != nil {
+		s.Fatal(err)
+	}
+	next := newGrant(task)
+	next.Budgets = table.TaskBudgets(task.ID, tool)
+	if diff := cmp.Diff(budgets, next.Budgets); diff != "" {
+		s.Errorf("a new table's budgets (-want +got):\n%s", diff)
+	}
+	s.issue(next)
+	cancel()
+	<-followed
 }
 
 // watchHeartbeat holds that heartbeats come without writes, and cover writes
