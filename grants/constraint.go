@@ -297,6 +297,9 @@ func (s *schema) checkNumber(n strictjson.Number) *violation {
 	if !n.Valid() { // not from Parse: comparing it would say nothing
 		return broken("must be of type %s", s.kind)
 	}
+	if !n.IsDouble() { // a tool that reads doubles would see another one, beyond a bound perhaps
+		return broken("has more digits than a double keeps")
+	}
 	for _, l := range s.lower {
 		if c := n.Compare(l.bound); c < 0 || c == 0 && l.exclusive {
 			return broken("is below its bound")

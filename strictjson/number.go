@@ -50,7 +50,7 @@ func (n Number) Units() (int64, bool) {
 	}
 	u, ok := d.scale(4)
 	// Doubles tell any two decimals of 15 digits apart.
-	if !ok || d.n > 15 && !n.isDouble() {
+	if !ok || d.n > 15 && !n.IsDouble() {
 		return 0, false
 	}
 	return signed(u, d.neg, true)
@@ -109,8 +109,9 @@ func (n Number) double() (string, bool) {
 	return string(b), true
 }
 
-// isDouble reports whether the double nearest to n prints as n's very value.
-func (n Number) isDouble() bool {
+// IsDouble reports whether the double nearest to n prints as n's very value: if
+// not, a reader that keeps doubles (IEEE 754) sees another number.
+func (n Number) IsDouble() bool {
 	s, ok := n.double()
 	return ok && n.Compare(Number(s)) == 0
 }
