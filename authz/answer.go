@@ -57,15 +57,19 @@ func (d *Door) confirm(ctx context.Context, c *check, v *verdict) {
 		v.refuse(grants.Undecided)
 		return
 	}
-	if !c.caller.ends.IsZero() && !d.cfg.Table.Now().Before(c.caller.ends) {
+	if v.left = c.caller.ends.Sub(d.cfg.Table.Now()); v.left <= 0 {
 		v.refuse(grants.ExpiredToken)
 		return
 	}
-	if !v.held {
-		return
-	}
-	if why := d.cfg.Table.Still(v.grant); why != grants.None {
-		v.refuse(why)
+	for _, live := range v.rests {
+		if why := d.cfg.Table.Still(live); why != grants.None {
+			v.refuse(why)
+			return
+		}
+		if v.left = min(v.left, d.cfg.Table.Left(live)); v.left <= 0 {
+			v.refuse(grants.Expired)
+			return
+		}
 	}
 }
 
@@ -115,7 +119,8 @@ func argsText(input map[string]any) []byte {
 	return text
 }
 
-// Context headers that an allow sets and no client can.
+// contextPrefix begins the headers that an allow sets. A client's are replaced
+// or removed here, and stripped by the printed configuration before that.
 const contextPrefix = "x-grant-ctx-"
 
 // allowed lets the request through: the credential and all undeclared headers
@@ -128,14 +133,9 @@ func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 	remove := slices.Clone(c.call.headers.remove)
 	if v.held {
 		g := v.grant.Grant()
-		left := min(d.cfg.Table.Left(v.grant), c.caller.ends.Sub(d.cfg.Table.Now()))
-		if left <= 0 {
-			v.refuse(grants.Expired)
-			return d.denied(c, v)
-		}
 		// Envoy takes the header even where it is longer than the route's own
 		// time-out, so the shorter is sent; "0" would mean none.
-		cut := left
+		cut := v.left
 		if c.call.timeout > 0 {
 			cut = min(cut, c.call.timeout)
 		}
@@ -145,9 +145,10 @@ func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 			header("x-envoy-upstream-rq-timeout-ms", strconv.FormatInt(max(1, cut.Milliseconds()), 10)),
 		)
 	}
-	// Removal wins over setting: a name is in one list alone.
+	// Removal wins over setting: a name is in one list alone. (Setting replaces
+	// every copy that a client sent.)
 	remove = slices.DeleteFunc(remove, func(name string) bool {
-		return strings.HasPrefix(name, contextPrefix)
+		return slices.ContainsFunc(set, func(h *corev3.HeaderValueOption) bool { return h.GetHeader().GetKey() == name })
 	})
 	return &authv3.CheckResponse{
 		Status: &status.Status{Code: int32(codes.OK)},

@@ -9,10 +9,9 @@
 // costs nothing.)
 //
 // Invariants:
-//   - Only a verdict that says "allow" allows; its zero value denies. Whatever
-//     keeps a decision from being made (an error, a panic, a view that is not
-//     fresh, a record that cannot be written) is turned into a denial in one
-//     place: conclude.
+//   - Only a verdict that says "allow" allows; its zero value denies. Each step
+//     gives a Reason, and whatever kept it from deciding (an error, a panic, a
+//     view that is not fresh, a record that cannot be written) is one.
 //   - Reads never leave the process.
 //   - Every decision is on record before it is answered. If the record fails,
 //     what was spent is given back and the answer is no.
@@ -108,6 +107,8 @@ type verdict struct {
 	detail   string        // for the caller: what to mend; never a value of theirs
 	grant    grants.Live   // set with held
 	held     bool          // decided by a grant; else by the baseline
+	rests    []grants.Live // what must live for it: the grant, or the one that names a baseline's agent
+	left     time.Duration // how long an allow may last, once confirmed
 	spent    grants.Spent
 	decision grants.Decision
 }
@@ -148,7 +149,7 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 	if why != grants.None {
 		return deny(why)
 	}
-	v := verdict{grant: live, held: true}
+	v := verdict{grant: live, held: true, rests: []grants.Live{live}}
 	if v.why, v.detail = d.matches(c, live); v.why != grants.None {
 		return v
 	}
@@ -212,6 +213,7 @@ func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.D
 // agent only while one of its grants lives, and that grant says who the agent
 // was: a signature alone proves nothing here.
 func (d *Door) baseline(ctx context.Context, c *check) verdict {
+	var rests []grants.Live
 	for i, det := range c.caller.grants {
 		live, why := d.cfg.Table.Lookup(det.GrantID)
 		if why == grants.None && c.caller.names(live) {
@@ -219,6 +221,7 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 				return deny(grants.UnboundToken)
 			}
 			c.caller.agent = live.Grant().Agent
+			rests = []grants.Live{live}
 			break
 		}
 		if i == len(c.caller.grants)-1 {
@@ -232,7 +235,7 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 	if why != grants.None {
 		return deny(why)
 	}
-	v := verdict{decision: ds[0], why: refusal(ds[0])}
+	v := verdict{decision: ds[0], why: refusal(ds[0]), rests: rests}
 	if v.why == grants.Policy && len(ds[0].Policies) == 0 {
 		// Nothing permits it: what is missing is a grant.
 		if v.why = grants.NoGrant; len(c.caller.grants) > 0 {

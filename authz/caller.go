@@ -13,7 +13,7 @@ import (
 type caller struct {
 	agent  grants.Principal
 	task   grants.ID      // of a grant token
-	ends   time.Time      // of a grant token, which may end before its grants do
+	ends   time.Time      // of the credential; a token may end before its grants do
 	grants []token.Detail // of a grant token, in its order
 }
 
@@ -89,6 +89,6 @@ func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
 	if !c.call.sentBy(who.Principal) {
 		return grants.UnboundToken
 	}
-	c.caller = caller{agent: who.Principal}
+	c.caller = caller{agent: who.Principal, ends: who.Expires}
 	return grants.None
 }

@@ -52,11 +52,10 @@ var answers = map[grants.Reason]answer{
 	grants.Policy:           {403, "access_denied", "", "policy does not permit this call"},
 	grants.PolicyError:      {403, "access_denied", "", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
 
-	grants.UnknownTask:  {403, "insufficient_scope", insufficientScope, "no such task"},
-	grants.NotTaskAgent: {403, "insufficient_scope", insufficientScope, "no such task"},
-	grants.BadTTL:       {400, "invalid_request", "", "that time cannot be granted"},
-	grants.BadRequest:   {400, "invalid_request", "", "the request does not fit together"},
-	grants.Conflict:     {400, "invalid_request", "", "the state has moved: try again"},
+	grants.UnknownTask: {403, "insufficient_scope", insufficientScope, "no such task"},
+	grants.BadTTL:      {400, "invalid_request", "", "that time cannot be granted"},
+	grants.BadRequest:  {400, "invalid_request", "", "the request does not fit together"},
+	grants.Conflict:    {400, "invalid_request", "", "the state has moved: try again"},
 
 	grants.Limit:        {429, "temporarily_unavailable", "", "a limit is reached: try again later"},
 	grants.NotFresh:     {503, "temporarily_unavailable", "", "the view of grants is older than it may be: try again"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -103,9 +104,13 @@ func clearSocket(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("authz listen: %s is there and is no socket: remove it or choose another path", path)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
 		c.Close()
 		return fmt.Errorf("authz listen: another process listens on %s", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) { // busy is not gone
+		return fmt.Errorf("authz listen: whether another process listens on %s is not known: %w", path, err)
 	}
 	return os.Remove(path)
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"github.com/toolgrant/toolgrant/grants"
 )
@@ -19,7 +18,7 @@ const (
 
 // kind is what a request that was refused before it said what it wants is
 // called on record.
-func (s style) kind(*http.Request) string {
+func (s style) kind() string {
 	if s == oauthStyle {
 		return grants.ActionGrant
 	}
@@ -69,11 +68,10 @@ var answers = map[grants.Reason]answer{
 	grants.Policy:           {403, "access_denied", "invalid_scope", "policy does not permit this: it may be you, the tool, the kind of task, the time or the number of calls; the operator finds what was asked on record, by the decision_id"},
 	grants.PolicyError:      {403, "access_denied", "invalid_scope", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
 
-	grants.UnknownTask:  {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
-	grants.NotTaskAgent: {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
-	grants.BadTTL:       {400, "invalid_request", "invalid_request", "that time cannot be granted: the identity token, the task or the asked time ends too soon"},
-	grants.BadRequest:   {400, "invalid_request", "invalid_request", "the request does not fit together"},
-	grants.Conflict:     {409, "conflict", "invalid_request", "another request was faster: ask again"},
+	grants.UnknownTask: {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
+	grants.BadTTL:      {400, "invalid_request", "invalid_request", "that time cannot be granted: the identity token, the task or the asked time ends too soon"},
+	grants.BadRequest:  {400, "invalid_request", "invalid_request", "the request does not fit together"},
+	grants.Conflict:    {409, "conflict", "invalid_request", "another request was faster: ask again"},
 
 	grants.Limit:        {429, "temporarily_unavailable", "temporarily_unavailable", "a limit is reached: try again later"},
 	grants.NotFresh:     {503, "temporarily_unavailable", "temporarily_unavailable", "the view of grants is older than it may be: try again"},
@@ -118,7 +116,7 @@ func (s style) answer(w http.ResponseWriter, r *request, rep reply) {
 		case http.StatusUnauthorized:
 			h.Set("WWW-Authenticate", challenge(rep.why))
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-			h.Set("Retry-After", strconv.Itoa(1))
+			h.Set("Retry-After", "1")
 		}
 	}
 	w.WriteHeader(status)

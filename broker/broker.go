@@ -116,7 +116,7 @@ func (b *Broker) door(style style, handle func(context.Context, *request) reply)
 		r := &request{Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now()}
 		rep := b.guarded(hr.Context(), r, handle)
 		if len(r.records) == 0 {
-			r.note(audit.Record{Kind: style.kind(hr)})
+			r.note(audit.Record{Kind: style.kind()})
 		}
 		for i := range r.records {
 			rec := &r.records[i]

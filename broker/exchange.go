@@ -53,8 +53,8 @@ func (b *Broker) exchange(ctx context.Context, r *request) reply {
 	return b.issue(ctx, r, asks)
 }
 
-// once are the parameters that are read; RFC 6749, Section 3.2 forbids each of
-// them, and any other, to come twice.
+// readForm reads the parameters; RFC 6749, Section 3.2 forbids each of them, and
+// any other, to come twice.
 func (r *request) readForm() (url.Values, reply) {
 	bad := func(why grants.Reason, code, detail string) (url.Values, reply) {
 		return nil, reply{why: why, code: code, detail: detail}
@@ -194,8 +194,8 @@ func (b *Broker) readDetails(form url.Values) ([]ask, reply) {
 		}
 		a := ask{task: det.Task, tool: tool, constraints: det.Constraints}
 		if det.TTL != nil {
-			if a.ttl, ok = seconds(*det.TTL); !ok {
-				return nil, reply{why: grants.BadTTL, code: "invalid_authorization_details", detail: at + `"ttl" is a whole number of seconds, 1 or more`}
+			if a.ttl, ok = seconds(*det.TTL, minTTL); !ok {
+				return nil, reply{why: grants.BadTTL, code: "invalid_authorization_details", detail: at + `"ttl" is a whole number of seconds, 2 or more`}
 			}
 		}
 		if det.MaxCalls != nil {
@@ -228,8 +228,8 @@ func (b *Broker) readScope(form url.Values, server *catalog.Server) ([]ask, repl
 	if form.Has("ttl") {
 		n, err := strconv.ParseInt(form.Get("ttl"), 10, 64)
 		var ok bool
-		if ttl, ok = seconds(n); err != nil || !ok {
-			return nil, reply{why: grants.BadTTL, code: "invalid_request", detail: "ttl is a whole number of seconds, 1 or more"}
+		if ttl, ok = seconds(n, minTTL); err != nil || !ok {
+			return nil, reply{why: grants.BadTTL, code: "invalid_request", detail: "ttl is a whole number of seconds, 2 or more"}
 		}
 	}
 	var asks []ask
@@ -290,7 +290,7 @@ func (b *Broker) answerToken(r *request, gs []granted, rev grants.Rev) reply {
 		c.Details = append(c.Details, token.Detail{
 			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, ConstraintsDigest: digest,
 		})
-		left := int64(g.end.Sub(r.now) / time.Second) // 1 or more, see propose
+		left := max(1, int64(g.end.Sub(b.cfg.Table.Now())/time.Second))
 		ans.ExpiresIn = max(ans.ExpiresIn, left)
 		ans.Details = append(ans.Details, detailAnswer{
 			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, Task: task.ID,

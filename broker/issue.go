@@ -75,9 +75,9 @@ func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
 		return rep
 	}
 	rep = b.answerToken(r, gs, rev)
-	rep.undo = func() { b.takeBack(gs) }
+	rep.undo = func() { b.takeBack(r, gs) }
 	if rep.why != grants.None {
-		b.takeBack(gs)
+		b.takeBack(r, gs)
 	}
 	return rep
 }
@@ -103,7 +103,7 @@ func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) 
 		return granted{}, grants.BadTTL
 	}
 	g := grants.Grant{
-		ID: grants.NewID(grants.GrantPrefix), Task: task.ID,
+		ID: grants.NewID(grants.GrantPrefix), Task: task.ID, Client: r.who.Principal.ID(),
 		Agent: r.who.Principal, Requester: r.who.Principal, Identity: r.who.Digest,
 		Tool: a.tool.ID, Pin: grants.Digest(a.tool.Digest),
 		NotBefore: begin, Expires: end, Constraints: compact(a.constraints), Rev: view,
@@ -142,6 +142,9 @@ func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grant
 		gs[i].grant.Policy = ds[i].Revision
 		if old := b.living(&gs[i]); old != nil && (oneEnd || old.Expires.Equal(gs[i].end)) {
 			gs[i].grant, gs[i].reused = *old, true
+			if old.Rev.Compare(rev) > 0 {
+				rev = old.Rev
+			}
 		} else {
 			fresh = append(fresh, gs[i].grant)
 		}
@@ -152,21 +155,21 @@ func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grant
 	}
 	rev, why, err := b.cfg.Store.Issue(ctx, fresh)
 	if err != nil {
-		b.takeBack(gs)
+		b.takeBack(r, gs)
 		return rev, b.fault(r, "issuing grants", err)
 	}
 	if why != grants.None {
 		return rev, refused(why, "")
 	}
 	if err := b.settle(rev); err != nil {
-		b.takeBack(gs)
+		b.takeBack(r, gs)
 		return rev, b.fault(r, "waiting for the table", err)
 	}
 	return rev, reply{}
 }
 
-// living finds a live grant that is what is proposed, with time enough. The
-// grant is then the decision's cache, by task.
+// living finds a live grant that is what is proposed, with time enough: policy
+// has said yes again, and nothing is written anew.
 func (b *Broker) living(p *granted) *grants.Grant {
 	for _, l := range b.cfg.Table.TaskGrants(p.task.ID, p.tool.ID) {
 		if g := l.Grant(); same(g, &p.grant) && !g.Expires.Before(p.grant.Expires) {
@@ -204,10 +207,12 @@ func compact(cs []json.RawMessage) []json.RawMessage {
 }
 
 // takeBack fences the grants that this request wrote.
-func (b *Broker) takeBack(gs []granted) {
+func (b *Broker) takeBack(r *request, gs []granted) {
+	var fences []grants.Fence
 	for _, g := range gs {
 		if !g.reused {
-			b.undo(grants.ScopeGrant, g.grant.ID, grants.Revoked, g.grant.Expires)
+			fences = append(fences, grants.Fence{Scope: grants.ScopeGrant, Key: g.grant.ID, Why: grants.Revoked, Until: g.grant.Expires})
 		}
 	}
+	b.undo(r, fences...)
 }

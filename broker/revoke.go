@@ -9,7 +9,8 @@ import (
 	"github.com/toolgrant/toolgrant/grants"
 )
 
-// revokeGrant handles DELETE /v1/grants/{id}. Revoking what is over is done; a
+// revokeGrant handles DELETE /v1/grants/{id}. Revoking what is over is done, for
+// about a minute: then it is forgotten, and unknown. A
 // grant that is not there and one that is not the caller's to revoke are
 // answered alike.
 func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
@@ -31,7 +32,7 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 		Tool: g.Tool, Task: task, Grant: g, At: r.now,
 	}})
 	r.decided(ds)
-	if why == grants.Undecided && known {
+	if why == grants.Undecided {
 		return refused(why, "")
 	}
 	if why != grants.None || !known {
@@ -39,12 +40,9 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	}
 	rec := &r.records[0]
 	rec.Grant, rec.Task, rec.Tool, rec.Agent = g.ID, g.Task, g.Tool, g.Agent.ID()
-	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires})
-	if err != nil {
-		return b.fault(r, "revoking a grant", err)
-	}
-	if err := b.settle(rev); err != nil {
-		return b.fault(r, "waiting for the table", err)
+	end := grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires}
+	if rep := b.fence(ctx, r, "revoking a grant", end); rep.why != grants.None {
+		return rep
 	}
 	return reply{
 		status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": "revoked"},

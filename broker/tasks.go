@@ -2,11 +2,14 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/grants"
@@ -55,18 +58,20 @@ func (b *Broker) startTask(ctx context.Context, r *request) reply {
 	}
 	rev, why, err := b.cfg.Store.Start(ctx, *task)
 	if err != nil {
+		b.undo(r, endOf(task))
 		return b.fault(r, "starting a task", err)
 	}
 	if why != grants.None {
 		return refused(why, "")
 	}
 	if err := b.settle(rev); err != nil {
+		b.undo(r, endOf(task))
 		return b.fault(r, "waiting for the table", err)
 	}
 	return reply{
 		status: http.StatusCreated,
 		body:   taskAnswer{task.ID, task.Kind, task.Owner.ID(), task.Agents, task.Deadline},
-		undo:   func() { b.undo(grants.ScopeTask, task.ID, grants.TaskEnded, task.Deadline) },
+		undo:   func() { b.undo(r, endOf(task)) },
 	}
 }
 
@@ -98,7 +103,7 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 	ttl := b.cfg.MaxTask
 	if req.TTL != nil {
 		var ok bool
-		if ttl, ok = seconds(*req.TTL); !ok {
+		if ttl, ok = seconds(*req.TTL, 1); !ok {
 			return nil, grants.BadTTL, `"ttl" is a whole number of seconds, 1 or more`
 		}
 	}
@@ -108,7 +113,13 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 	}, grants.None, ""
 }
 
-// endTask handles POST /v1/tasks/{id}/end. Ending what has ended is done.
+// endOf is the fence that ends a task.
+func endOf(task *grants.Task) grants.Fence {
+	return grants.Fence{Scope: grants.ScopeTask, Key: task.ID, Why: grants.TaskEnded, Until: task.Deadline}
+}
+
+// endTask handles POST /v1/tasks/{id}/end. Ending what has ended is done, for
+// about a minute: then it is forgotten, and unknown.
 func (b *Broker) endTask(ctx context.Context, r *request) reply {
 	id := r.PathValue("id")
 	r.note(audit.Record{Kind: grants.ActionEndTask})
@@ -123,12 +134,8 @@ func (b *Broker) endTask(ctx context.Context, r *request) reply {
 		return refused(why, "")
 	}
 	r.records[0].Task = task.ID
-	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: grants.ScopeTask, Key: task.ID, Why: grants.TaskEnded, Until: task.Deadline})
-	if err != nil {
-		return b.fault(r, "ending a task", err)
-	}
-	if err := b.settle(rev); err != nil {
-		return b.fault(r, "waiting for the table", err)
+	if rep := b.fence(ctx, r, "ending a task", endOf(task)); rep.why != grants.None {
+		return rep
 	}
 	return reply{
 		status: http.StatusOK, body: map[string]string{"task": task.ID, "state": "ended"},
@@ -153,7 +160,7 @@ func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*g
 	}})
 	r.decided(ds)
 	switch {
-	case why == grants.Undecided && known:
+	case why == grants.Undecided:
 		return nil, why
 	case why != grants.None || !known:
 		return nil, grants.UnknownTask
@@ -175,22 +182,45 @@ func (r *request) decided(ds []grants.Decision) {
 	}
 }
 
-// undo fences what was written but could not be recorded.
-func (b *Broker) undo(scope grants.Scope, key string, why grants.Reason, until time.Time) {
+// fence ends something and waits until this process's table knows; none of the
+// reply's fields is set when that is done.
+func (b *Broker) fence(ctx context.Context, r *request, doing string, f grants.Fence) reply {
+	rev, err := b.cfg.Store.Fence(ctx, f)
+	if err != nil {
+		return b.fault(r, doing, err)
+	}
+	if err := b.settle(rev); err != nil {
+		return b.fault(r, doing+": waiting for the table", err)
+	}
+	return reply{}
+}
+
+// undo fences what a request wrote and is not to stand. There is nobody left to
+// tell if it fails, but the operator.
+func (b *Broker) undo(r *request, fences ...grants.Fence) {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 	defer cancel()
-	rev, err := b.cfg.Store.Fence(ctx, grants.Fence{Scope: scope, Key: key, Why: why, Until: until})
-	if err == nil {
-		err = b.settle(rev)
+	var last grants.Rev
+	var errs []error
+	for _, f := range fences {
+		rev, err := b.cfg.Store.Fence(ctx, f)
+		if errs = append(errs, err); rev.Compare(last) > 0 {
+			last = rev
+		}
 	}
-	if err != nil {
-		b.cfg.Logger.Error("taking back what could not be recorded")
+	errs = append(errs, b.cfg.Table.Wait(ctx, last))
+	if err := errors.Join(errs...); err != nil {
+		b.cfg.Logger.Error("taking back what a refused request wrote", zap.String("decision", r.id), zap.Any("fences", fences), zap.Error(err))
 	}
 }
 
-// seconds reads a positive number of seconds, bounded so that no sum overflows.
-func seconds(n int64) (time.Duration, bool) {
-	if n < 1 {
+// minTTL is the shortest window in seconds that can be asked for: both its ends
+// are cut to whole ones, and an answer must be able to say how long it lasts.
+const minTTL = 2
+
+// seconds reads a number of seconds, bounded so that no sum overflows.
+func seconds(n, least int64) (time.Duration, bool) {
+	if n < least {
 		return 0, false
 	}
 	return time.Duration(min(n, 10*365*24*3600)) * time.Second, true

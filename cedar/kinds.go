@@ -1,70 +1,126 @@
 package cedar
 
 import (
+	"cmp"
+	"errors"
+	"slices"
+
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// kindsCompared gives the kinds of task that a node compares one with:
-// `context.task.kind == "k"`, `context.grant.kind != "k"`, and
-// `["k", "l"].contains(context.task.kind)`. To Cedar they are texts like any
-// other, so a misspelt one would never match, and a forbid for it never forbid.
-func kindsCompared(n ast.IsNode) []cedargo.EntityUID {
-	var left, right ast.IsNode
-	switch n := n.(type) {
-	case ast.NodeTypeEquals:
-		left, right = n.Left, n.Right
-	case ast.NodeTypeNotEquals:
-		left, right = n.Left, n.Right
-	case ast.NodeTypeContains:
-		left, right = n.Left, n.Right
-	default:
-		return nil
+var errKindForm = errors.New(`context.task.kind and context.grant.kind may only be compared with what is written out: ` +
+	`== "kind", != "kind", or ["kind", "kind"].contains(…); another form could hide a misspelt kind, which never matches`)
+
+// kindsCompared gives the kinds of task that a condition compares one with. To
+// Cedar they are texts like any other, so a misspelt one would never match, and
+// a forbid for it never forbid. Only forms in which it can be found are allowed:
+//
+//	context.task.kind == "k"   context.grant.kind != "k"   ["k", "l"].contains(context.task.kind)
+//
+// and context, context.task and context.grant only as what a member is taken of.
+func kindsCompared(condition ast.IsNode) ([]cedargo.EntityUID, error) {
+	var uids []cedargo.EntityUID
+	stands, known := 0, 0 // places of a kind, or of a record with one; those in a known form
+	ast.Inspect(ast.NewNode(condition), func(n ast.IsNode) bool {
+		if isKind(n) || isHolder(n) {
+			stands++
+		}
+		switch n := n.(type) {
+		case ast.NodeTypeAccess:
+			if isHolder(n.Arg) {
+				known++
+			}
+		case ast.NodeTypeHas:
+			if isHolder(n.Arg) {
+				known++
+			}
+		case ast.NodeTypeEquals:
+			known += compared(n.Left, n.Right, &uids)
+		case ast.NodeTypeNotEquals:
+			known += compared(n.Left, n.Right, &uids)
+		case ast.NodeTypeContains:
+			if set, ok := literals(n.Left); ok && isKind(n.Right) {
+				uids = append(uids, set...)
+				known++
+			}
+		}
+		return true
+	})
+	if known != stands {
+		return nil, errKindForm
 	}
-	switch {
-	case isKind(left):
-		return kindsIn(right)
-	case isKind(right):
-		return kindsIn(left)
+	return uids, nil
+}
+
+// compared counts a kind that is compared with a literal, and keeps the literal.
+func compared(left, right ast.IsNode, uids *[]cedargo.EntityUID) int {
+	if isKind(right) {
+		left, right = right, left
 	}
-	return nil
+	text, ok := literal(right)
+	if !isKind(left) || !ok {
+		return 0
+	}
+	*uids = append(*uids, text)
+	return 1
 }
 
 // isKind reports whether the node is context.task.kind or context.grant.kind;
 // a tool may have an argument of that name.
 func isKind(n ast.IsNode) bool {
 	kind, ok := n.(ast.NodeTypeAccess)
-	if !ok || kind.Value != "kind" {
-		return false
-	}
-	of, ok := kind.Arg.(ast.NodeTypeAccess)
-	if !ok || of.Value != "task" && of.Value != "grant" {
-		return false
-	}
-	v, ok := of.Arg.(ast.NodeTypeVariable)
+	return ok && kind.Value == "kind" && isHolder(kind.Arg) && !isContext(kind.Arg)
+}
+
+// isHolder reports whether the node is context, context.task or context.grant.
+func isHolder(n ast.IsNode) bool {
+	of, ok := n.(ast.NodeTypeAccess)
+	return isContext(n) || ok && (of.Value == "task" || of.Value == "grant") && isContext(of.Arg)
+}
+
+func isContext(n ast.IsNode) bool {
+	v, ok := n.(ast.NodeTypeVariable)
 	return ok && v.Name == "context"
 }
 
-// kindsIn gives the texts of a literal, or of a set of literals.
-func kindsIn(n ast.IsNode) []cedargo.EntityUID {
-	var uids []cedargo.EntityUID
-	add := func(v cedargo.Value) {
-		if text, ok := v.(cedargo.String); ok {
-			uids = append(uids, cedargo.NewEntityUID(kindType, text))
-		}
+// literal gives a text that is written out, as the kind that it would be.
+func literal(n ast.IsNode) (cedargo.EntityUID, bool) {
+	v, ok := n.(ast.NodeValue)
+	if !ok {
+		return cedargo.EntityUID{}, false
 	}
+	text, ok := v.Value.(cedargo.String)
+	return cedargo.NewEntityUID(kindType, text), ok
+}
+
+// literals gives the texts of a set that is written out.
+func literals(n ast.IsNode) ([]cedargo.EntityUID, bool) {
+	var uids []cedargo.EntityUID
 	switch n := n.(type) {
 	case ast.NodeValue:
-		add(n.Value)
-		if set, ok := n.Value.(cedargo.Set); ok {
-			for v := range set.All() {
-				add(v)
-			}
+		set, ok := n.Value.(cedargo.Set)
+		if !ok {
+			return nil, false
 		}
+		for v := range set.All() {
+			text, ok := v.(cedargo.String)
+			if !ok {
+				return nil, false
+			}
+			uids = append(uids, cedargo.NewEntityUID(kindType, text))
+		}
+		slices.SortFunc(uids, func(a, b cedargo.EntityUID) int { return cmp.Compare(a.ID, b.ID) })
 	case ast.NodeTypeSet:
 		for _, e := range n.Elements {
-			uids = append(uids, kindsIn(e)...)
+			uid, ok := literal(e)
+			if !ok {
+				return nil, false
+			}
+			uids = append(uids, uid)
 		}
+	default:
+		return nil, false
 	}
-	return uids
+	return uids, true
 }

@@ -108,6 +108,17 @@ func checkPolicies(policies []*parsed, schema *resolved.Schema, base cedargo.Ent
 	v := validate.New(schema)
 	for _, p := range policies {
 		named := len(faults.errs)
+		for _, c := range p.ast().Conditions {
+			kinds, err := kindsCompared(c.Body)
+			if err != nil {
+				faults.add("%s: policy %q: %w", p.at(p.from), p.id, err)
+			}
+			for _, uid := range kinds {
+				if err := checkMention(base, uid); err != nil {
+					faults.add("%s: policy %q: %w", p.at(p.find(uid)), p.id, err)
+				}
+			}
+		}
 		for _, uid := range mentions(p.ast()) {
 			if err := checkMention(base, uid); err != nil {
 				faults.add("%s: policy %q: %w", p.at(p.find(uid)), p.id, err)
@@ -152,7 +163,7 @@ func leaves(err error) []string {
 }
 
 // mentions lists the entities that a policy names, in its scope and in its
-// conditions, in order; kinds of task that it compares with, too.
+// conditions, in order.
 func mentions(p *ast.Policy) []cedargo.EntityUID {
 	var uids []cedargo.EntityUID
 	for _, scope := range []ast.IsScopeNode{p.Principal, p.Action, p.Resource} {
@@ -169,7 +180,6 @@ func mentions(p *ast.Policy) []cedargo.EntityUID {
 	}
 	for _, c := range p.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-			uids = append(uids, kindsCompared(n)...)
 			if v, ok := n.(ast.NodeValue); ok {
 				if uid, ok := v.Value.(cedargo.EntityUID); ok {
 					uids = append(uids, uid)

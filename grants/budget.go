@@ -15,44 +15,33 @@ type purse struct {
 	left atomic.Int64
 }
 
-// take spends n, drawing from the Store what the share lacks. None, BudgetSpent
-// or, with an error, Undecided.
+// take spends n, first drawing from the Store what the share lacks: None,
+// BudgetSpent or, with an error, Undecided. Nothing is held while it draws, so
+// that a call too dear for the budget keeps no other from its own.
 func (p *purse) take(ctx context.Context, n int64, draw func(context.Context, string, int64) (int64, error)) (Reason, error) {
-	have := p.grab(n)
-	if have == n {
-		return None, nil
-	}
-	got, err := draw(ctx, p.key, n-have)
-	if err != nil {
-		p.left.Add(have) // what the draw left unknown counts as spent
-		return Undecided, err
-	}
-	if have += got; have < n {
-		p.left.Add(have)
-		return BudgetSpent, nil
-	}
-	p.left.Add(have - n)
-	return None, nil
-}
-
-// grab takes up to n of what is here.
-func (p *purse) grab(n int64) int64 {
 	for {
 		left := p.left.Load()
-		got := min(left, n)
+		if left >= n {
+			if p.left.CompareAndSwap(left, left-n) {
+				return None, nil
+			}
+			continue
+		}
+		got, err := draw(ctx, p.key, n-left)
+		if err != nil {
+			return Undecided, err // what the draw left unknown counts as spent
+		}
 		if got <= 0 {
-			return 0
+			return BudgetSpent, nil
 		}
-		if p.left.CompareAndSwap(left, left-got) {
-			return got
-		}
+		p.left.Add(got)
 	}
 }
 
 // Spent is what one call has taken; GiveBack returns it.
 type Spent struct {
-	purses [8]*purse
-	amount [8]int64
+	purses [MaxBudgets]*purse
+	amount [MaxBudgets]int64
 	n      int
 }
 

@@ -139,7 +139,7 @@ type Task struct {
 	Agents   []string        `json:"agents"`           // agent ids that may hold its grants; sorted
 	Params   json.RawMessage `json:"params,omitempty"` // fixed at the start
 	Deadline time.Time       `json:"deadline"`
-	Beat     time.Duration   `json:"beat,omitempty"` // silent this long: ended; 0: never for that
+	Beat     time.Duration   `json:"beat,omitempty"` // to be silent this long and ended for it; 0: never. Nothing acts on it yet
 	Rev      Rev             `json:"rev"`            // set by the Store
 }
 

@@ -46,11 +46,10 @@ const (
 	PolicyError      // a policy could not be evaluated
 
 	// Issue.
-	UnknownTask  // no such task, or not the asker's
-	NotTaskAgent // the agent is not among the task's agents
-	BadTTL       // a time that cannot be granted
-	BadRequest   // parameters that do not fit together
-	Conflict     // the same id with another content, a budget with another limit, a state that moved
+	UnknownTask // no such task, or not the asker's
+	BadTTL      // a time that cannot be granted
+	BadRequest  // parameters that do not fit together
+	Conflict    // the same id with another content, a budget with another limit, a state that moved
 
 	// Ourselves.
 	Limit        // a stated bound is reached
@@ -72,7 +71,7 @@ var reasonText = [numReasons]string{
 	ToolChanged: "tool_changed", PolicyChanged: "policy_changed",
 	WrongTool: "wrong_tool", ConstraintBroken: "constraint", BudgetSpent: "budget_spent",
 	Policy: "policy", PolicyError: "policy_error",
-	UnknownTask: "unknown_task", NotTaskAgent: "not_task_agent", BadTTL: "bad_ttl",
+	UnknownTask: "unknown_task", BadTTL: "bad_ttl",
 	BadRequest: "bad_request", Conflict: "conflict",
 	Limit: "limit", NotFresh: "not_fresh", CannotRecord: "cannot_record", Undecided: "undecided",
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ type TableConfig struct {
 	MaxStaleness time.Duration
 	// Clock; nil: SystemClock.
 	Clock Clock
+	// Broke hears why a Watch broke, each time; nil: nobody does.
+	Broke func(error)
 }
 
 // Table is one node's view of the live grants, fed by Follow. A lookup never
@@ -48,6 +51,9 @@ type Table struct {
 
 	mu      sync.Mutex
 	waiters map[chan struct{}]Rev // closed once the view has reached the Rev
+
+	firstWall time.Time // when the Table was made, on both clocks
+	firstMono time.Duration
 
 	heardMono atomic.Int64 // when the Store was last heard of, on both clocks
 	heardWall atomic.Int64
@@ -63,6 +69,7 @@ func NewTable(cfg TableConfig) *Table {
 		cfg.Clock = SystemClock
 	}
 	t := &Table{cfg: cfg, waiters: map[chan struct{}]Rev{}}
+	t.firstWall, t.firstMono = cfg.Clock()
 	t.heardMono.Store(int64(-1 << 62))
 	t.view.Store(newView())
 	return t
@@ -251,7 +258,9 @@ func (t *Table) wake() {
 // the old one serves, and denies once it is older than MaxStaleness.
 func (t *Table) Follow(ctx context.Context, s Store, tools []string) error {
 	for {
-		t.follow(ctx, s, tools)
+		if err := t.follow(ctx, s, tools); t.cfg.Broke != nil && ctx.Err() == nil {
+			t.cfg.Broke(err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -260,21 +269,24 @@ func (t *Table) Follow(ctx context.Context, s Store, tools []string) error {
 	}
 }
 
-func (t *Table) follow(ctx context.Context, s Store, tools []string) {
+func (t *Table) follow(ctx context.Context, s Store, tools []string) error {
 	v, placed, lastSweep := newView(), false, time.Duration(0)
 	v.before = t.view.Load()
 	for ev, err := range s.Watch(ctx, Rev{}, tools) {
 		if err != nil {
-			return
+			return err
 		}
 		wall, mono := t.cfg.Clock()
+		if !placed {
+			v.setBack = max(0, t.firstWall.Add(mono-t.firstMono).Sub(wall))
+		}
 		v.apply(ev, wall, mono)
 		if !placed {
 			// The first heartbeat says that the present state is complete.
 			if !ev.heartbeat() {
 				continue
 			}
-			v.before = nil
+			v.before, v.setBack = nil, 0
 			t.view.Store(v)
 			placed = true
 		}
@@ -288,6 +300,7 @@ func (t *Table) follow(ctx context.Context, s Store, tools []string) {
 			v.sweep(wall, mono)
 		}
 	}
+	return errors.New("watch: it ended")
 }
 
 // Counts are sizes of the table, for metrics and limits.

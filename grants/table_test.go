@@ -375,6 +375,58 @@ func TestNewViewCountsOn(t *testing.T) {
 	}
 }
 
+// TestSweptDoesNotComeBack: a grant that ended, and was swept, is in the Store
+// still (it carries its task's budget); a new view, built after the wall clock
+// was set back, must not take it for live.
+func TestSweptDoesNotComeBack(t *testing.T) {
+	r := newRig(t)
+	task := r.task(time.Hour)
+	g := r.grant(task, time.Minute)
+	r.clock.pass(5 * time.Minute)
+	r.beat()
+	r.beat()
+	r.want(g, UnknownGrant)
+	r.clock.wall.Add(int64(-5*time.Minute + 2*time.Second))
+	r.feed.breaks <- errors.New("connection lost")
+	r.n = 0
+	copyT, copyG := *task, *g
+	r.send(Event{Task: &copyT})
+	r.send(Event{Grant: &copyG})
+	later := Grant{ID: NewID(GrantPrefix), Task: task.ID, Agent: g.Agent, Tool: g.Tool, NotBefore: epoch, Expires: epoch.Add(10 * time.Minute)}
+	r.send(Event{Grant: &later})
+	r.n += 10
+	r.beat()
+	if _, why := r.Lookup(g.ID); why == None {
+		t.Fatal("live again, minutes after its end")
+	}
+	r.want(&later, None)
+	// A grant that comes once the view is in place is counted by today's clock.
+	r.want(r.grant(task, time.Minute), None)
+}
+
+// TestATooDearCallHidesNothing: while it finds out that too little is left, the
+// others spend what there is.
+func TestATooDearCallHidesNothing(t *testing.T) {
+	p := &purse{key: "k"}
+	p.left.Store(2)
+	in, out := make(chan struct{}), make(chan struct{})
+	go func() {
+		_, _ = p.take(t.Context(), 5, func(context.Context, string, int64) (int64, error) {
+			close(in)
+			<-out
+			return 0, nil
+		})
+	}()
+	<-in
+	none := func(context.Context, string, int64) (int64, error) { return 0, nil }
+	for range 2 {
+		if why, err := p.take(t.Context(), 1, none); why != None || err != nil {
+			t.Error(why, err)
+		}
+	}
+	close(out)
+}
+
 func TestWhatIsGoneFromTheStoreIsGone(t *testing.T) {
 	r := newRig(t)
 	task := r.task(time.Hour)

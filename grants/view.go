@@ -14,10 +14,12 @@ type view struct {
 	shards [64]shard
 	rev    atomic.Pointer[Rev]
 
-	// before is the view that this one will replace, until it has; a deadline
-	// that was counted there is not counted anew by a clock that may have been
-	// set back since.
-	before *view
+	// While this view is built: the one that it will replace, and how far the
+	// wall clock was set back since the Table was made. A deadline that was
+	// counted there is not counted anew; one that was not (its end may have been
+	// swept) is counted as if the clock had never been set back.
+	before  *view
+	setBack time.Duration
 
 	mu     sync.RWMutex       // guards the maps below; written by the follower alone
 	tasks  map[ID]*taskRecord // task id -> record
@@ -166,12 +168,12 @@ func (v *view) addTask(task *Task, wall time.Time, mono time.Duration) {
 		return
 	}
 	tr := &taskRecord{
-		task: task, deadline: deadlineAt(task.Deadline, wall, mono),
+		task: task, deadline: deadlineAt(task.Deadline, wall.Add(v.setBack), mono),
 		grants: map[ID]*record{}, budgets: map[string][]Budget{},
 	}
 	if v.before != nil {
 		if old := v.before.tasks[task.ID]; old != nil { // nobody writes there any more
-			tr.deadline.mono = min(tr.deadline.mono, old.deadline.mono)
+			tr.deadline.mono = old.deadline.mono
 		}
 	}
 	// A fence that came before its task, as it may in a first state.
@@ -200,13 +202,13 @@ func (v *view) addGrant(g *Grant, wall time.Time, mono time.Duration) {
 	r := &record{
 		grant: g, constraints: cs, parent: parent, task: tr,
 		agent: v.mark(ScopeAgent, g.Agent.ID()), tool: v.mark(ScopeTool, g.Tool),
-		begins: g.NotBefore.UnixNano(), ends: deadlineAt(g.Expires, wall, mono),
+		begins: g.NotBefore.UnixNano(), ends: deadlineAt(g.Expires, wall.Add(v.setBack), mono),
 	}
 	r.agent.refs++
 	r.tool.refs++
 	if v.before != nil {
 		if old := v.before.shard(g.ID).grants[g.ID]; old != nil {
-			r.ends.mono = min(r.ends.mono, old.ends.mono)
+			r.ends.mono = old.ends.mono
 		}
 	}
 	if m := v.marks[markKey(ScopeGrant, g.ID)]; m != nil {

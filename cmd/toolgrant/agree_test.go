@@ -20,16 +20,22 @@ import (
 func inProcess(t testing.TB) (*world, *parts) {
 	t.Helper()
 	w := layOut(t)
+	return w, w.run()
+}
+
+// run wires the parts of a world and keeps them going.
+func (w *world) run() *parts {
+	w.t.Helper()
 	p, err := wire(w.cfg, zap.NewNop())
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = p.run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait(); _ = p.trail.Close() })
+	w.t.Cleanup(func() { cancel(); wg.Wait(); _ = p.trail.Close() })
 	w.until("the table is up to date", p.table.Fresh)
-	return w, p
+	return p
 }
 
 // serveIssue serves the issue door of parts over loopback.

@@ -6,13 +6,16 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/authz"
+	"github.com/toolgrant/toolgrant/broker"
 	"github.com/toolgrant/toolgrant/client"
 	"github.com/toolgrant/toolgrant/grants"
 )
@@ -100,6 +103,110 @@ func TestEndedMeanwhile(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestTimePassesWhileRecording: no call passes at or after the end of what it
+// was allowed by, however long the record took, and the record says so.
+func TestTimePassesWhileRecording(t *testing.T) {
+	w := layOut(t)
+	if err := w.write("policies/init.cedar", `@id("init-needs-no-grant")
+permit (principal, action in Toolgrant::Action::"call", resource in Toolgrant::ToolSet::"init");
+`); err != nil {
+		t.Fatal(err)
+	}
+	p := w.run()
+	serveIssue(t, w, p)
+	health := func(token string) *authv3.CheckRequest {
+		r := checkRequest(token)
+		r.Attributes.ContextExtensions[authz.ContextTool] = "reports/health"
+		h := r.Attributes.Request.Http
+		h.Method, h.Path, h.RawBody = "GET", "/health", nil
+		return r
+	}
+	task := w.task()
+	tok := w.export(task).AccessToken
+	for name, req := range map[string]*authv3.CheckRequest{
+		"a grant":                            checkRequest(tok),
+		"the baseline, by a grant's token":   health(tok),
+		"the baseline, by an identity token": health(w.identity("report-bot", "https://reports.internal")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ahead atomic.Int64
+			cfg := p.doorConfig(w.cfg, zap.NewNop())
+			cfg.Table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw, Clock: func() (time.Time, time.Duration) {
+				wall, mono := grants.SystemClock()
+				return wall.Add(time.Duration(ahead.Load())), mono + time.Duration(ahead.Load())
+			}, MaxStaleness: 24 * time.Hour})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); _ = cfg.Table.Follow(ctx, p.store, nil) }()
+			defer func() { cancel(); <-done }()
+			if err := cfg.Table.Wait(t.Context(), p.table.Rev()); err != nil {
+				t.Fatal(err)
+			}
+			var records []audit.Record
+			cfg.Record = func(r audit.Record) error { records = append(records, r); return nil }
+			door := authz.New(cfg)
+			if resp, err := door.Check(t.Context(), req); err != nil || resp.GetOkResponse() == nil {
+				t.Fatalf("in time: %v %v", resp, err)
+			}
+			records, cfg.Record = nil, func(r audit.Record) error {
+				records = append(records, r)
+				ahead.Store(int64(2 * time.Hour))
+				return nil
+			}
+			resp, err := authz.New(cfg).Check(t.Context(), req)
+			if err != nil || resp.GetDeniedResponse() == nil {
+				t.Fatalf("two hours later: %v %v", resp, err)
+			}
+			if len(records) != 2 || records[1].Outcome != audit.Deny {
+				t.Errorf("on record: %+v", records)
+			}
+		})
+	}
+
+	// A token names its agent for the baseline while its grant lives, and no
+	// longer: also when that ends while the record is written.
+	cfg := p.doorConfig(w.cfg, zap.NewNop())
+	cfg.Record = func(audit.Record) error {
+		f := grants.Fence{Scope: grants.ScopeTask, Key: task, Why: grants.TaskEnded, Until: time.Now().Add(time.Hour)}
+		rev, err := p.store.Fence(t.Context(), f)
+		return errors.Join(err, p.table.Wait(t.Context(), rev))
+	}
+	resp, err := authz.New(cfg).Check(t.Context(), health(tok))
+	if err != nil || !strings.Contains(resp.GetDeniedResponse().GetBody(), `"task_ended"`) {
+		t.Errorf("%v %v", resp, err)
+	}
+}
+
+// TestUnrecordedIsTakenBack: what was written and could not be recorded does not
+// stay.
+func TestUnrecordedIsTakenBack(t *testing.T) {
+	w, p := inProcess(t)
+	serveIssue(t, w, p)
+	task := w.task()
+	cfg := p.brokerConfig(w.cfg, zap.NewNop())
+	var unrecorded []audit.Record
+	cfg.Record = func(rs []audit.Record) error {
+		unrecorded = append(unrecorded, rs...)
+		return errors.New("no room")
+	}
+	p.issue = broker.New(cfg)
+	serveIssue(t, w, p)
+	if _, err := w.bot().Exchange(t.Context(), client.GrantRequest{Tool: "reports/export", Task: task}); err == nil {
+		t.Fatal("a grant without a record")
+	}
+	if _, err := w.planner().StartTask(t.Context(), client.TaskRequest{Kind: "monthly-report"}); err == nil {
+		t.Fatal("a task without a record")
+	}
+	if g := unrecorded[0].Grant; g == "" {
+		t.Fatalf("%+v", unrecorded)
+	} else if _, why := p.table.Lookup(g); why == grants.None {
+		t.Error("the grant lives")
+	}
+	if _, why := p.table.Task(unrecorded[1].Task); why == grants.None {
+		t.Error("the task is open")
 	}
 }
 

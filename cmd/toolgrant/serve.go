@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -32,7 +33,7 @@ import (
 
 func serveCommand() *cobra.Command {
 	var file string
-	var check, verbose bool
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the broker and the ext_authz server in one process",
@@ -50,7 +51,7 @@ in memory: a restart ends them all.`,
 			if err != nil {
 				return usageError(err)
 			}
-			log := newLogger(cmd.ErrOrStderr(), verbose)
+			log := newLogger(cmd.ErrOrStderr())
 			defer func() { _ = log.Sync() }()
 			if check {
 				if _, err := loadRules(cfg); err != nil {
@@ -67,7 +68,6 @@ in memory: a restart ends them all.`,
 	}
 	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "the configuration file")
 	cmd.Flags().BoolVar(&check, "check", false, "read and check configuration, catalogue, policies, issuers and keys, and exit")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "log requests, too (level debug)")
 	return cmd
 }
 
@@ -82,14 +82,10 @@ func checkKeys(cfg *Config) error {
 }
 
 // newLogger writes JSON lines to w: INFO is a change of state.
-func newLogger(w interface{ Write([]byte) (int, error) }, verbose bool) *zap.Logger {
-	level := zapcore.InfoLevel
-	if verbose {
-		level = zapcore.DebugLevel
-	}
+func newLogger(w io.Writer) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.ISO8601TimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), level))
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), zapcore.InfoLevel))
 }
 
 // rules is what is read from files and never changes while serving.
@@ -167,13 +163,11 @@ func wire(cfg *Config, log *zap.Logger) (*parts, error) {
 		return nil, err
 	}
 	p.store = grants.NewMemory(grants.MemoryConfig{})
-	p.table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw})
+	p.table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw, Broke: func(err error) {
+		log.Warn("the watch of the store broke; starting it anew", zap.Error(err))
+	}})
 	p.check = authz.New(p.doorConfig(cfg, log))
-	p.issue = broker.New(broker.Config{
-		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.policies.Decide, Identity: p.identity,
-		Keys: p.keys, Issuer: cfg.Broker.Issuer, Record: p.trail.AppendAll, Logger: log,
-		MaxTTL: cfg.Limits.MaxTTL, MaxTask: cfg.Limits.MaxTask,
-	})
+	p.issue = broker.New(p.brokerConfig(cfg, log))
 	return p, nil
 }
 
@@ -182,6 +176,15 @@ func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
 	return authz.Config{
 		Catalog: p.catalog, Table: p.table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
 		Record: p.trail.Append, Digest: p.trail.Digest, Logger: log, CredentialHeader: cfg.Token.Header,
+	}
+}
+
+// brokerConfig is what the issue door works with.
+func (p *parts) brokerConfig(cfg *Config, log *zap.Logger) broker.Config {
+	return broker.Config{
+		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.policies.Decide, Identity: p.identity,
+		Keys: p.keys, Issuer: cfg.Broker.Issuer, Record: p.trail.AppendAll, Logger: log,
+		MaxTTL: cfg.Limits.MaxTTL, MaxTask: cfg.Limits.MaxTask,
 	}
 }
 
@@ -249,7 +252,7 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.policies.Policies()),
 		zap.Stringer("revision", p.policies.Revision()))
 	err = g.Wait()
-	log.Info("stopped", zap.Error(err))
+	log.Info("stopped")
 	return err
 }
 

@@ -34,7 +34,7 @@ Each line "Envoy:" is what Envoy answered.
 `, st.broker, st.front)
 
 	s.tell("A call without a token. At baseline the agent's tool surface is empty.")
-	s.call(ctx, "", "POST", "/export?format=csv", `{"month":"2026-10"}`, 401)
+	s.call(ctx, "", "POST", "/export?format=csv", `{"month":"2026-10"}`, 401, "no_credential")
 
 	s.tell("The planner starts a task and names who may hold its grants. report-bot asks for the one\ntool that the task needs: for 5 minutes, two calls, October as CSV and nothing else.")
 	task, err := s.cli(ctx, "planner", "task", "start", "--kind", "monthly-report", "--agent", "corp/report-bot", "--ttl", "10m")
@@ -50,22 +50,29 @@ Each line "Envoy:" is what Envoy answered.
 	fmt.Printf("   %s…  (a signed token of %d bytes)\n", token[:24], len(token))
 
 	s.tell("Granted: the same call with the token.")
-	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 200)
+	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 200, "")
 	s.tell("Another tool, with the same token: as if the agent had been talked into it.")
-	s.call(ctx, token, "DELETE", "/archive", "", 403)
+	s.call(ctx, token, "DELETE", "/archive", "", 403, "wrong_tool")
 	s.tell("The granted tool with arguments that the grant does not cover: another format.")
-	s.call(ctx, token, "POST", "/export?format=pdf", `{"month":"2026-10"}`, 403)
+	s.call(ctx, token, "POST", "/export?format=pdf", `{"month":"2026-10"}`, 403, "constraint")
 	s.tell("The second call that the budget has, and a third that it has not. (A denial spends nothing.)")
-	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 200)
-	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 403)
+	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 200, "")
+	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 403, "budget_spent")
 
-	s.tell("The task is done. Its grants are over at once, whatever time the token still names.")
+	s.tell("Another task, with a grant that no budget bounds. The planner ends the task: its grants are\nover at once, whatever time the token still names.")
+	if task, err = s.cli(ctx, "planner", "task", "start", "--kind", "monthly-report", "--agent", "corp/report-bot", "--ttl", "10m"); err != nil {
+		return err
+	}
+	if token, err = s.cli(ctx, "report-bot", "grant", "--task", task, "--tool", "reports/export", "--ttl", "5m"); err != nil {
+		return err
+	}
+	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 200, "")
 	if _, err := s.cli(ctx, "planner", "task", "end", task); err != nil {
 		return err
 	}
-	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 403)
+	s.call(ctx, token, "POST", "/export?format=csv", `{"month":"2026-10"}`, 403, "task_ended")
 
-	s.tell("What the tool really ran, by its own log. Two calls; no credential reached it.")
+	s.tell("What the tool really ran, by its own log. Three calls; no credential reached it.")
 	ran := 0
 	for _, line := range s.ranCalls() {
 		if strings.Contains(line, "/export") || strings.Contains(line, "/archive") {
@@ -76,8 +83,8 @@ Each line "Envoy:" is what Envoy answered.
 			}
 		}
 	}
-	if ran != 2 {
-		s.failed = append(s.failed, fmt.Sprintf("the tool ran %d calls, not 2", ran))
+	if ran != 3 {
+		s.failed = append(s.failed, fmt.Sprintf("the tool ran %d calls, not 3", ran))
 	}
 
 	s.tell("What is on record: one line for each decision of either door, each chained to the one before.")
@@ -120,9 +127,9 @@ func (s *script) cli(ctx context.Context, as string, args ...string) (string, er
 	return s.run(ctx, as, args...)
 }
 
-// call sends one request to Envoy, prints its answer, and notes when that is
-// not what the story needs.
-func (s *script) call(ctx context.Context, token, method, path, body string, want int) {
+// call sends one request to Envoy, prints its answer, and notes when its status
+// or its reason is not what the story needs.
+func (s *script) call(ctx context.Context, token, method, path, body string, want int, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.front+path, strings.NewReader(body))
@@ -148,7 +155,7 @@ func (s *script) call(ctx context.Context, token, method, path, body string, wan
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	fmt.Printf("   Envoy: %s  %s\n", resp.Status, strings.TrimSpace(string(text)))
-	if resp.StatusCode != want {
-		s.failed = append(s.failed, fmt.Sprintf("step %d: %s %s got %d, not %d", s.step, method, path, resp.StatusCode, want))
+	if resp.StatusCode != want || reason != "" && !strings.Contains(string(text), `"reason":"`+reason+`"`) {
+		s.failed = append(s.failed, fmt.Sprintf("step %d: %s %s did not get %d %s", s.step, method, path, want, reason))
 	}
 }
