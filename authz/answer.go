@@ -127,7 +127,7 @@ const contextPrefix = "x-grant-ctx-"
 // removed, the context set, and the response cut off when the window ends.
 func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 	set := []*corev3.HeaderValueOption{
-		header(contextPrefix+"agent", c.caller.agent.ID()),
+		header(contextPrefix+"agent", headerSafe(c.caller.agent.ID())),
 		header(contextPrefix+"tool", c.call.tool.ID),
 	}
 	remove := slices.Clone(c.call.headers.remove)
@@ -229,7 +229,7 @@ func (d *Door) metadata(c *check, v verdict) *structpb.Struct {
 // the deprecated bool alone (OkHttpResponse ignores append_action).
 func header(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
-		Header: &corev3.HeaderValue{Key: name, Value: headerSafe(value)},
+		Header: &corev3.HeaderValue{Key: name, Value: value},
 		//lint:ignore SA1019 see above
 		Append: wrapperspb.Bool(false),
 	}

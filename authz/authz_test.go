@@ -188,8 +188,12 @@ func TestPassAuthorization(t *testing.T) {
 	if why != grants.None || c.credential != "abc" || !slices.Equal(c.headers.remove, []string{"x-tool-token"}) {
 		t.Errorf("%v %+v", why, c.headers)
 	}
-	if why, _ := read(d, ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Basic x", "authorization", "Basic y"), &call{}); why != grants.Malformed {
-		t.Errorf("two of them: %v", why)
+	for authorization, want := range map[string]grants.Reason{
+		"Basic x,Basic y": grants.Ambiguous, "Bearer abc": grants.Ambiguous, "abc": grants.Ambiguous, "Basic a\x85b": grants.Malformed,
+	} {
+		if why, _ := read(d, ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", authorization), &call{}); why != want {
+			t.Errorf("authorization %q: %v", authorization, why)
+		}
 	}
 }
 

@@ -82,14 +82,15 @@ func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) 
 
 // headers is what the request's headers say.
 type headers struct {
-	declared    map[string]string // the tool's own, present
-	credentials []string
-	contentType []string
-	encoded     bool // any content-encoding
-	length      string
-	partial     bool
-	remove      []string // what must not reach the tool
-	bad         string   // what is wrong with them
+	declared      map[string]string // the tool's own, present
+	credentials   []string
+	contentType   []string
+	encoded       bool // any content-encoding
+	length        string
+	partial       bool
+	authorization string   // the tool's own, where it has one beside the credential
+	remove        []string // what must not reach the tool
+	bad           string   // what is wrong with them
 }
 
 // readHeaders sorts the request's headers: what is the credential, what the
@@ -113,11 +114,6 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 				h.remove = append(h.remove, name)
 			}
 			continue
-		case name == "authorization" && tool.PassAuthorization:
-			if !first {
-				h.bad = "header \"authorization\" came twice"
-			}
-			continue
 		case name == "x-envoy-auth-partial-body":
 			h.partial = h.partial || value != "false"
 			continue
@@ -128,12 +124,16 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 		case name == "content-length":
 			h.length = value
 		}
+		own := name == "authorization" && tool.PassAuthorization
+		if own {
+			h.authorization = value // two of them Envoy joins: "A,B"
+		}
 		if _, ok := tool.Header[name]; ok {
 			if !first {
 				h.bad = "header " + strconv.Quote(name) + " came twice"
 			}
 			h.declared[name] = value
-		} else if !passed[name] && !strings.HasPrefix(name, "x-envoy-") { // those are Envoy's to strip
+		} else if !own && !passed[name] && !strings.HasPrefix(name, "x-envoy-") { // those are Envoy's to strip
 			if first {
 				h.remove = append(h.remove, name)
 			}
@@ -176,6 +176,10 @@ func (h *headers) credentialIn(into *string, query, header string) (grants.Reaso
 	}
 	if value == "" || strings.ContainsAny(value, " \t") {
 		return grants.Ambiguous, "the header holds more or less than one token"
+	}
+	// What is passed on to the tool must not be what is kept from it.
+	if strings.Contains(h.authorization, value) || strings.Contains(h.authorization, ",") {
+		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for the credential"
 	}
 	*into = value
 	return grants.None, ""

@@ -39,7 +39,11 @@ func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
 	view := b.cfg.Table.Rev() // before anything is read that the decision rests on
 	agent := r.who.Principal
 	for _, a := range asks {
-		r.note(audit.Record{Kind: grants.ActionGrant, Agent: agent.ID(), Tool: a.tool.ID})
+		rec := audit.Record{Kind: grants.ActionGrant, Agent: agent.ID(), Tool: a.tool.ID}
+		if grants.ValidID(a.task, grants.TaskPrefix) { // what was asked, known or not
+			rec.Task = a.task
+		}
+		r.note(rec)
 	}
 	task, why := b.cfg.Table.Task(asks[0].task)
 	if why == grants.NotFresh {
@@ -47,9 +51,6 @@ func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
 	}
 	if task == nil || !task.HasAgent(agent.ID()) {
 		return refused(grants.UnknownTask, "")
-	}
-	for i := range r.records {
-		r.records[i].Task = task.ID
 	}
 	if why != grants.None {
 		return refused(why, "")

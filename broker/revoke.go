@@ -16,6 +16,9 @@ import (
 func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	id := r.PathValue("id")
 	r.note(audit.Record{Kind: grants.ActionRevoke})
+	if grants.ValidID(id, grants.GrantPrefix) { // what was asked, known or not
+		r.records[0].Grant = id
+	}
 	if why, detail := b.identify(r); why != grants.None {
 		return refused(why, detail)
 	}
@@ -39,7 +42,7 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 		return refused(grants.UnknownGrant, "")
 	}
 	rec := &r.records[0]
-	rec.Grant, rec.Task, rec.Tool, rec.Agent = g.ID, g.Task, g.Tool, g.Agent.ID()
+	rec.Task, rec.Tool, rec.Agent = g.Task, g.Tool, g.Agent.ID()
 	end := grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires}
 	if rep := b.fence(ctx, r, "revoking a grant", end); rep.why != grants.None {
 		return rep

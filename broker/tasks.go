@@ -123,6 +123,9 @@ func endOf(task *grants.Task) grants.Fence {
 func (b *Broker) endTask(ctx context.Context, r *request) reply {
 	id := r.PathValue("id")
 	r.note(audit.Record{Kind: grants.ActionEndTask})
+	if grants.ValidID(id, grants.TaskPrefix) { // what was asked, known or not
+		r.records[0].Task = id
+	}
 	if why, detail := b.identify(r); why != grants.None {
 		return refused(why, detail)
 	}
@@ -133,7 +136,6 @@ func (b *Broker) endTask(ctx context.Context, r *request) reply {
 	if why != grants.None {
 		return refused(why, "")
 	}
-	r.records[0].Task = task.ID
 	if rep := b.fence(ctx, r, "ending a task", endOf(task)); rep.why != grants.None {
 		return rep
 	}

@@ -45,6 +45,7 @@ const (
 	patternState = 800
 	instState    = 64 // each instruction
 	runeState    = 5  // each end of a range in a class
+	captureState = 16 // each end of a group
 )
 
 var constraintLimits = strictjson.Limits{Bytes: MaxConstraint, Depth: 4 * maxSchemaDepth}

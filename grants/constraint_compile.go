@@ -184,6 +184,28 @@ func (c *compiler) string(s *schema, doc map[string]any, at string) (err error) 
 	return nil
 }
 
+// costly gives the first part of a pattern that costs out of all proportion to
+// its length when it is parsed, before there is a result to measure: Unicode
+// classes, and flags (folding a range of letters walks all of it: 250 bytes took
+// 200 ms). \Q goes with them, so that what follows a backslash is one thing.
+func costly(pattern string) string {
+	for i := 0; i+1 < len(pattern); i++ {
+		two := pattern[i : i+2]
+		switch two {
+		case `\p`, `\P`, `\Q`:
+			return two
+		case "(?":
+			if !strings.HasPrefix(pattern[i:], "(?:") {
+				return "(? with anything but a colon behind it"
+			}
+		}
+		if two[0] == '\\' {
+			i++
+		}
+	}
+	return ""
+}
+
 func (c *compiler) pattern(s *schema, v any, at string) error {
 	text, ok := v.(string)
 	if !ok || len(text) > maxPattern {
@@ -193,6 +215,9 @@ func (c *compiler) pattern(s *schema, v any, at string) error {
 	inner, ok2 := strings.CutSuffix(inner, ")$")
 	if !ok1 || !ok2 {
 		return placed(at, "a pattern must be anchored: write ^(?:…)$ around it")
+	}
+	if part := costly(inner); part != "" {
+		return placed(at, "%s is not in the profile: write out the characters, or a class such as [A-Za-z0-9]", part)
 	}
 	// The inside must stand alone: "^(?:a)|(?:b)$" looks anchored and is not.
 	tree, err := syntax.Parse(inner, syntax.Perl)
@@ -229,9 +254,12 @@ func progState(prog *syntax.Prog) int {
 	n := patternState + instState*len(prog.Inst)
 	seen := map[*rune]bool{}
 	for _, inst := range prog.Inst {
+		if inst.Op == syntax.InstCapture {
+			n += captureState
+		}
 		if len(inst.Rune) > 0 && !seen[&inst.Rune[0]] {
 			seen[&inst.Rune[0]] = true
-			n += runeState * len(inst.Rune)
+			n += runeState * cap(inst.Rune)
 		}
 	}
 	return n

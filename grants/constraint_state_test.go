@@ -68,11 +68,10 @@ func TestConstraintState(t *testing.T) {
 		"repetition":        patterned(`a{990}`),
 		"optional":          patterned(`(?:a?){900}`),
 		"ranges":            patterned(`[a-cx-z]{900}`),
-		"either case":       patterned(`(?i)k{900}`),
-		"letters":           patterned(strings.Repeat(`\\PL`, 32)),
-		"letters, repeated": patterned(`\\pL{900}`),
-		"letters, grouped":  patterned(strings.Repeat(`(`, 100) + `\\pL` + strings.Repeat(`)`, 100)),
-		"alternatives":      patterned(strings.Repeat(`(?:[a-c]|`, 20) + `\\pL` + strings.Repeat(`)`, 20)),
+		"not":               patterned(`[^a-cx-z]{900}`),
+		"not, at will":      patterned(strings.Repeat(`[^a][^b]*`, 20)),
+		"grouped":           patterned(strings.Repeat(`(`, 100) + `[^a]` + strings.Repeat(`)`, 100)),
+		"alternatives":      patterned(strings.Repeat(`(?:[a-c]|`, 20) + `[^x]` + strings.Repeat(`)`, 20)),
 	} {
 		one := []json.RawMessage{json.RawMessage(raw)}
 		list, err := CompileConstraints(one)
@@ -105,16 +104,16 @@ func TestConstraintBounds(t *testing.T) {
 	if _, err := ConstraintsDigest(raw(half, half, member(`{"type":"null"}`))); err == nil || !strings.Contains(err.Error(), "16384") {
 		t.Errorf("digest of more: %v", err)
 	}
-	letters := `{"type":"string","pattern":"^(?:` + strings.Repeat(`\\pL`, 16) + `)$"}`
+	many := `{"type":"string","pattern":"^(?:(?:[a-cx-z]?){900})$"}`
 	for name, c := range map[string]struct {
 		raw  []json.RawMessage
 		want string
 	}{
-		"much text":             {raw(half, half, member(`{"type":"null"}`)), "at most 16384 are allowed"},
-		"many schemas":          {raw(members(maxSchemas, `{"type":"null"}`)), "more than 256 schemas"},
-		"many letters":          {raw(members(4, letters)), "bytes of memory"},
-		"many letters by parts": {raw(member(letters), member(letters), member(letters), member(letters)), "number 2"},
-		"many values":           {raw(members(200, `{"type":"null","const":null}`), members(200, `{"type":"null","const":null}`)), "number 1"},
+		"much text":            {raw(half, half, member(`{"type":"null"}`)), "at most 16384 are allowed"},
+		"many schemas":         {raw(members(maxSchemas, `{"type":"null"}`)), "more than 256 schemas"},
+		"many ranges":          {raw(members(8, many)), "too costly"},
+		"many ranges by parts": {raw(member(many), member(many), member(many), member(many)), "number "},
+		"many values":          {raw(members(200, `{"type":"null","const":null}`), members(200, `{"type":"null","const":null}`)), "number 1"},
 	} {
 		if _, err := CompileConstraints(c.raw); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q in it", name, err, c.want)

@@ -123,8 +123,11 @@ func TestCallDoor(t *testing.T) {
 					return
 				}
 				w.check(a, before, tc.status, tc.reason)
-				if a.status == 401 && a.header.Get("Www-Authenticate") == "" {
-					t.Error("401 without WWW-Authenticate")
+				// RFC 6750, Section 3.
+				challenge := a.header.Get("Www-Authenticate")
+				if a.status == 401 && challenge != "Bearer" && !strings.HasPrefix(challenge, `Bearer error="invalid_`) ||
+					strings.Contains(a.body, `"insufficient_scope"`) && challenge != `Bearer error="insufficient_scope"` {
+					t.Errorf("WWW-Authenticate: %q", challenge)
 				}
 				if strings.Contains(a.body, "2026") || tc.token != "" && strings.Contains(a.body, tc.token) {
 					t.Errorf("a denial repeats what was sent: %s", a.body)
