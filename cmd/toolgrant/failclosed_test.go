@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +156,7 @@ func TestServerGoneStaysClosed(t *testing.T) {
 		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		w.until("all of its threads have stopped", func() bool { return stopped(cmd.Process.Pid) })
 		for range 3 {
 			w.wantCall(tok.AccessToken, http.StatusServiceUnavailable, "")
 		}
@@ -163,4 +167,24 @@ func TestServerGoneStaysClosed(t *testing.T) {
 			return w.call(tok.AccessToken, "POST", exportCSV, october).status == http.StatusOK
 		})
 	})
+}
+
+// stopped reports whether every thread of a process is in state T: a signal is
+// sent before it has its effect.
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(stats) == 0 {
+		return false
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ") // proc(5): pid (comm) state …
+		if !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
