@@ -214,11 +214,29 @@ func TestUnrecordedIsTakenBack(t *testing.T) {
 func TestPanicIsADenial(t *testing.T) {
 	w, p := inProcess(t)
 	serveIssue(t, w, p)
-	tok := w.export(w.task())
-	cfg := p.doorConfig(w.cfg, zap.NewNop())
-	cfg.Decide = func(context.Context, []grants.Input) ([]grants.Decision, error) { panic("planted") }
-	resp, err := authz.New(cfg).Check(t.Context(), checkRequest(tok.AccessToken))
+	task := w.task()
+	tok := w.export(task)
+	panics := func(context.Context, []grants.Input) ([]grants.Decision, error) { panic("planted") }
+	var records []audit.Record
+
+	call := p.doorConfig(w.cfg, zap.NewNop())
+	call.Decide = panics
+	call.Record = func(r audit.Record) error { records = append(records, r); return nil }
+	resp, err := authz.New(call).Check(t.Context(), checkRequest(tok.AccessToken))
 	if err != nil || resp.GetDeniedResponse().GetStatus().GetCode() != 503 {
 		t.Errorf("%v %v", resp, err)
+	}
+
+	issue := p.brokerConfig(w.cfg, zap.NewNop())
+	issue.Decide = panics
+	issue.Record = func(rs []audit.Record) error { records = append(records, rs...); return nil }
+	p.issue = broker.New(issue)
+	serveIssue(t, w, p)
+	var refused *client.Error
+	if _, err := w.bot().Exchange(t.Context(), client.GrantRequest{Tool: "reports/export", Task: task}); !errors.As(err, &refused) || refused.Status != 503 {
+		t.Errorf("exchange: %v", err)
+	}
+	if len(records) != 2 || records[0].Outcome != audit.Deny || records[1].Outcome != audit.Deny {
+		t.Errorf("on record: %+v", records)
 	}
 }
