@@ -79,6 +79,7 @@ type Record struct {
 	Tool      string    `json:"tool"`      // SERVER/TOOL
 	Task      string    `json:"task"`
 	Grant     string    `json:"grant"`
+	Source    string    `json:"source"` // address of who sent the request, without a port; "" for not known
 
 	Outcome  Outcome       `json:"outcome"`
 	Reason   grants.Reason `json:"reason"`   // None exactly with Allow
@@ -88,6 +89,7 @@ type Record struct {
 	Rev      string        `json:"rev"`      // grants.Rev of the view that it rests on, "EPOCH.N"
 	Args     string        `json:"args"`     // Log.Digest of the arguments; "" for none
 
+	Count     int64  `json:"count"`      // how many decisions this record stands for; more than one for folded denials alone
 	LatencyUS int64  `json:"latency_us"` // from the request's arrival to this record, in microseconds
 	Note      string `json:"note"`       // for people; never a secret or an argument
 

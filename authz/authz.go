@@ -199,8 +199,14 @@ func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.D
 	}
 	ds, why := d.ask(ctx, c, call)
 	if why == grants.None && ds[0].Revision != g.Policy {
-		if ds, why = d.ask(ctx, c, call, g.Ask(task, c.now)); why == grants.None && !ds[1].Allow {
-			return ds[1], grants.PolicyChanged
+		if ds, why = d.ask(ctx, c, append(g.Asks(task, c.now), call)...); why == grants.None {
+			last := len(ds) - 1
+			for _, again := range ds[:last] {
+				if !again.Allow {
+					return again, grants.PolicyChanged
+				}
+			}
+			ds = ds[last:]
 		}
 	}
 	if why != grants.None {

@@ -39,6 +39,15 @@ type Config struct {
 	Record   func([]audit.Record) error // writes the records of one request, all or none
 	Logger   *zap.Logger
 
+	// PublicURL is where clients reach the broker; "": Issuer.
+	PublicURL string
+	// Clients are the OAuth clients that authenticate; nil: none are configured,
+	// and a client_id is not looked at.
+	Clients *identity.Clients
+	// RatePerAgent is how many requests a second one agent may make in the long
+	// run; 0: 50.
+	RatePerAgent int
+
 	MaxTTL  time.Duration // longest grant; 0: 15 minutes
 	MaxTask time.Duration // longest task; 0: 4 hours
 }
@@ -47,7 +56,10 @@ type Config struct {
 const DefaultTTL = 5 * time.Minute
 
 // Broker serves the issue door. It is safe for concurrent use.
-type Broker struct{ cfg Config }
+type Broker struct {
+	cfg    Config
+	limits *limits
+}
 
 // New returns a Broker.
 func New(cfg Config) *Broker {
@@ -57,7 +69,10 @@ func New(cfg Config) *Broker {
 	if cfg.MaxTask == 0 {
 		cfg.MaxTask = 4 * time.Hour
 	}
-	return &Broker{cfg: cfg}
+	if cfg.RatePerAgent == 0 {
+		cfg.RatePerAgent = 50
+	}
+	return &Broker{cfg: cfg, limits: newLimits(cfg.RatePerAgent)}
 }
 
 // maxBody bounds every request body, in bytes.
@@ -66,15 +81,32 @@ const maxBody = 64 << 10
 // settleTime bounds the waits for the table to have what the store has.
 const settleTime = 2 * time.Second
 
+// route is one way in: "METHOD PATH" as http.ServeMux reads it.
+type route struct {
+	pattern string
+	serve   http.HandlerFunc
+}
+
+// routes are all ways in; openapi.json describes each.
+func (b *Broker) routes() []route {
+	return []route{
+		{"POST /v1/tasks", b.door(apiStyle, b.startTask)},
+		{"POST /v1/tasks/{id}/end", b.door(apiStyle, b.endTask)},
+		{"DELETE /v1/grants/{id}", b.door(apiStyle, b.revokeGrant)},
+		{"POST /oauth2/token", b.door(oauthStyle, b.exchange)},
+		{"GET /.well-known/jwks.json", b.jwks},
+		{"GET /.well-known/oauth-authorization-server", b.metadata},
+		{"GET /openapi.json", b.openAPI},
+	}
+}
+
 // Handler returns the routes. What it does not know is 404; a known path with
 // another method is 405.
 func (b *Broker) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/tasks", b.door(apiStyle, b.startTask))
-	mux.HandleFunc("POST /v1/tasks/{id}/end", b.door(apiStyle, b.endTask))
-	mux.HandleFunc("DELETE /v1/grants/{id}", b.door(apiStyle, b.revokeGrant))
-	mux.HandleFunc("POST /oauth2/token", b.door(oauthStyle, b.exchange))
-	mux.HandleFunc("GET /.well-known/jwks.json", b.jwks)
+	for _, r := range b.routes() {
+		mux.HandleFunc(r.pattern, r.serve)
+	}
 	return mux
 }
 
@@ -146,6 +178,9 @@ func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Co
 			rep = refused(grants.Undecided, "")
 		}
 	}()
+	if !b.limits.admit(r) {
+		return refused(grants.Limit, "")
+	}
 	why, detail := r.read()
 	r.now = b.cfg.Table.Now() // a body may take its time, and nothing is judged by when it began
 	if why != grants.None {

@@ -58,7 +58,10 @@ func (b *Broker) verify(r *request, compact string) (grants.Reason, string) {
 			return grants.CredentialKind, "the identity token's aud names the broker and a tool server: get one for the broker alone"
 		}
 	}
-	r.who = who
+	r.who = who // its denials are its own from here on, and never folded
+	if !b.limits.allow(who.Principal.ID()) {
+		return grants.Limit, "too many requests of this agent: wait a second"
+	}
 	return grants.None, ""
 }
 

@@ -61,7 +61,7 @@ func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
 		if gs[i], why = b.propose(r, task, a, view); why != grants.None {
 			return refused(why, "")
 		}
-		in[i] = gs[i].grant.Ask(task, r.now)
+		in[i] = gs[i].grant.Asks(task, r.now)[0]
 		// What a policy may have refused it for, for who reads the record.
 		r.records[i].Note = fmt.Sprintf("kind=%s ttl=%d max_calls=%d constraints=%d groups=%s", task.Kind,
 			int64(gs[i].grant.TTL()/time.Second), gs[i].maxCalls(), len(a.constraints), strings.Join(agent.Groups, ","))

@@ -67,6 +67,7 @@ type Tool struct {
 	Sets              []string      // names of sets for policy; sorted
 	Timeout           time.Duration // of the whole exchange with the tool; whole milliseconds
 	PassAuthorization bool          // the Authorization header goes on to the tool
+	Credential        string        // lower-case header that carries its calls' credential; "": the one of the configuration
 	Opaque            []string      // JSON Pointers (RFC 6901) into the input that policy does not see; sorted
 
 	Query  map[string]*Schema // name -> scalar; empty: no query parameter is declared

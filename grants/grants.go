@@ -139,7 +139,7 @@ type Task struct {
 	Agents   []string        `json:"agents"`           // agent ids that may hold its grants; sorted
 	Params   json.RawMessage `json:"params,omitempty"` // fixed at the start
 	Deadline time.Time       `json:"deadline"`
-	Beat     time.Duration   `json:"beat,omitempty"` // to be silent this long and ended for it; 0: never. Nothing acts on it yet
+	Beat     time.Duration   `json:"beat,omitempty"` // silent this long, it is ended; 0: never. The issue door counts it
 	Rev      Rev             `json:"rev"`            // set by the Store
 }
 
@@ -181,6 +181,7 @@ type Grant struct {
 	ID     ID        `json:"id"`
 	Task   ID        `json:"task"`
 	Parent ID        `json:"parent,omitempty"` // the grant that it was delegated from
+	Renews ID        `json:"renews,omitempty"` // the grant in whose place it stands; it carries all of its budgets
 	Agent  Principal `json:"agent"`            // who calls: the current actor
 	Actors []string  `json:"actors,omitempty"` // agent ids before it in the chain, oldest first
 	// Requester is who asked. With the task and the grant itself it is all that
@@ -210,13 +211,20 @@ func (g *Grant) Depth() int { return len(g.Actors) }
 // TTL is the length of the window.
 func (g *Grant) TTL() time.Duration { return g.Expires.Sub(g.NotBefore) }
 
-// Ask is the question that policy answered when the grant was issued. It is
-// put again when the policy revision has moved.
-func (g *Grant) Ask(task *Task, at time.Time) Input {
-	return Input{
+// Asks are the questions that policy answered when the grant was issued; all
+// must be permitted. They are put again when the policy revision has moved. Who
+// asks for another agent than itself needs a permit of its own (ActionAskFor).
+func (g *Grant) Asks(task *Task, at time.Time) []Input {
+	ask := Input{
 		Action: ActionGrant, Requester: g.Requester, Principal: g.Agent,
 		Tool: g.Tool, Task: task, Grant: g, At: at,
 	}
+	if g.Requester.ID() == g.Agent.ID() {
+		return []Input{ask}
+	}
+	askFor := ask
+	askFor.Action, askFor.Principal = ActionAskFor, g.Requester
+	return []Input{ask, askFor}
 }
 
 // Scope says what a Fence matches.

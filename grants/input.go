@@ -10,6 +10,7 @@ const (
 	ActionStartTask = "start_task"
 	ActionEndTask   = "end_task"
 	ActionGrant     = "grant"
+	ActionAskFor    = "ask_for" // ask for a grant of another agent: principal is the requester
 	ActionRevoke    = "revoke"
 	ActionCall      = "call:" // + SERVER/TOOL
 )
@@ -19,7 +20,7 @@ const (
 type Input struct {
 	Action    string
 	Requester Principal // who asks
-	Principal Principal // who would act; for the task actions the requester
+	Principal Principal // who would act; for the task actions and ask_for the requester
 	Tool      string    // SERVER/TOOL; "" for the task actions
 	Task      *Task     // nil: no task (a baseline call)
 	Grant     *Grant    // the grant asked for, revoked, or called under; nil: baseline

@@ -25,10 +25,13 @@ const (
 
 // MemoryConfig says how much a Memory may hold.
 type MemoryConfig struct {
-	MaxTasks  int           // open tasks; 0: DefaultMaxTasks
-	MaxGrants int           // grants of open tasks, before their end; 0: DefaultMaxGrants
-	MaxBytes  int64         // of memory for tasks and grants, by estimate, with what one Table makes of them; 0: DefaultMaxBytes
-	Heartbeat time.Duration // of each Watch; 0, or more than 1 s: 1 s
+	MaxTasks  int // open tasks; 0: DefaultMaxTasks
+	MaxGrants int // grants of open tasks, before their end; 0: DefaultMaxGrants
+	// GrantsPerAgent bounds the live grants of one agent, TasksPerOwner the open
+	// tasks of one owner; 0: no bound of its own.
+	GrantsPerAgent, TasksPerOwner int
+	MaxBytes                      int64         // of memory for tasks and grants, by estimate, with what one Table makes of them; 0: DefaultMaxBytes
+	Heartbeat                     time.Duration // of each Watch; 0, or more than 1 s: 1 s
 }
 
 // Memory is a Store for one process. It dies with it: a new Memory is a new

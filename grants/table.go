@@ -212,6 +212,54 @@ func (t *Table) TaskGrants(task ID, tool string) []Live {
 	return out
 }
 
+// Tasks returns open tasks that match, at most limit of them, in no order; more
+// says that there are others. match must be quick and call nothing of the
+// table. A table that is not fresh has none.
+func (t *Table) Tasks(match func(*Task) bool, limit int) (found []*Task, more bool) {
+	if !t.Fresh() {
+		return nil, false
+	}
+	wall, mono := t.cfg.Clock()
+	v := t.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, tr := range v.tasks {
+		if tr.mark.word.Load() != 0 || tr.deadline.passed(wall, mono) || !match(tr.task) {
+			continue
+		}
+		if len(found) == limit {
+			return found, true
+		}
+		found = append(found, tr.task)
+	}
+	return found, false
+}
+
+// Grants returns live grants that match; otherwise as Tasks.
+func (t *Table) Grants(match func(*Grant) bool, limit int) (found []Live, more bool) {
+	if !t.Fresh() {
+		return nil, false
+	}
+	wall, mono := t.cfg.Clock()
+	v := t.view.Load()
+	for i := range v.shards {
+		s := &v.shards[i]
+		s.mu.RLock()
+		for _, r := range s.grants {
+			if !match(r.grant) || r.dead(wall, mono) != None {
+				continue
+			}
+			if len(found) == limit {
+				s.mu.RUnlock()
+				return found, true
+			}
+			found = append(found, Live{r})
+		}
+		s.mu.RUnlock()
+	}
+	return found, false
+}
+
 // Wait blocks until the view has reached rev; ctx bounds it, and its error is
 // returned. A rev of an older epoch counts as reached.
 func (t *Table) Wait(ctx context.Context, rev Rev) error {

@@ -78,6 +78,7 @@ type Verified struct {
 	Issuer    string           // alias
 	Expires   time.Time        // the first instant at which it no longer holds
 	JTI       string           // "" for none
+	Party     string           // azp, or else client_id: the OAuth client that it was issued to; "" for none
 	Digest    grants.Digest    // SHA-256 of the token's compact text
 }
 

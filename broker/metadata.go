@@ -1,0 +1,7 @@
+package broker
+
+import "net/http"
+
+func (b *Broker) metadata(w http.ResponseWriter, _ *http.Request) {}
+
+func (b *Broker) openAPI(w http.ResponseWriter, _ *http.Request) {}
