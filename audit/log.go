@@ -37,6 +37,10 @@ type Config struct {
 	Fsync string
 	// Key is the HMAC key of Digest: 32 random bytes.
 	Key []byte
+	// FoldAfter is how many denials without a verified identity one source may
+	// have written one by one in a second; 0: 10. The others of that second are
+	// counted, and written as one record for each source, kind and reason.
+	FoldAfter int
 	// Logger hears of changes of state; nil: nobody does.
 	Logger *zap.Logger
 }
@@ -74,6 +78,7 @@ type Log struct {
 	synced  uint64 // with FsyncInterval: seq up to which the file is known to be on disk
 	lines   []byte // of the current write
 	hash    hash.Hash
+	folds   folds
 	err     error  // why nothing can be recorded; nil: as far as is known, it can
 	refused uint64 // records that were refused since err was set
 	closed  bool
@@ -103,6 +108,12 @@ func open(c Config) (_ *Log, err error) {
 	if len(c.Key) != keySize || hmac.Equal(c.Key, make([]byte, keySize)) {
 		return nil, fmt.Errorf("the digest key must be %d random bytes", keySize)
 	}
+	if c.FoldAfter < 0 {
+		return nil, fmt.Errorf("folding after %d denials a second", c.FoldAfter)
+	}
+	if c.FoldAfter == 0 {
+		c.FoldAfter = defaultFoldAfter
+	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
@@ -120,7 +131,7 @@ func open(c Config) (_ *Log, err error) {
 	l := &Log{
 		path: c.File, fsync: c.Fsync, logger: c.Logger.With(zap.String("file", c.File)),
 		f: f, write: f.Write, truncate: f.Truncate, sync: f.Sync,
-		hash: sha256.New(),
+		hash: sha256.New(), folds: newFolds(c.FoldAfter),
 	}
 	l.macs.New = func() any { return hmac.New(sha256.New, key) }
 	l.bodies.New = func() any { b := make([]byte, 0, 1024); return &b }
@@ -166,52 +177,59 @@ func (l *Log) Append(r Record) error { return l.AppendAll([]Record{r}) }
 // AppendAll records the decisions of one request, of which there must be one,
 // in one write: consecutive lines, all or none. Seq, Prev and Sum are set here.
 // When it gives nil the kernel has the whole of each line (with FsyncAlways, the
-// disk has it). An error means that no decision of them is recorded: the caller
-// denies. Only a crash amid the write, or before a failed one is taken back, may
-// leave the first lines: records of decisions that nobody was told of.
+// disk has it), or, of denials that are folded, this process has the count, which
+// Run and Close write and only a crash loses. An error means that no decision of
+// them is recorded: the caller denies. Only a crash amid the write, or before a
+// failed one is taken back, may leave the first lines: records of decisions that
+// nobody was told of.
 func (l *Log) AppendAll(rs []Record) error {
 	if len(rs) == 0 { // nil would tell the caller that it may answer
 		return errors.New("no audit record")
 	}
+	for i := range rs {
+		if err := rs[i].check(); err != nil {
+			return fmt.Errorf("audit record %d of %d: %w", i+1, len(rs), err)
+		}
+	}
+	if foldable(rs) {
+		if folded, err := l.fold(rs); folded || err != nil {
+			return err
+		}
+	}
 	pooled := l.bodies.Get().(*[]byte)
 	defer l.bodies.Put(pooled)
-	bodies, err := appendBodies((*pooled)[:0], rs)
-	*pooled = bodies
-	if err != nil {
-		return err
-	}
+	*pooled = appendBodies((*pooled)[:0], rs)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = l.readyLocked()
+	err := l.readyLocked()
 	if err == nil {
-		err = l.appendLocked(bodies)
+		err = l.appendLocked(*pooled)
 	}
-	if err != nil {
-		if l.err != nil {
-			l.refused += uint64(len(rs))
-		}
-		return fmt.Errorf("writing audit record: %w", err)
+	return l.refuseLocked(len(rs), err)
+}
+
+// refuseLocked counts n records as refused, if err says that they were.
+func (l *Log) refuseLocked(n int, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	if l.err != nil {
+		l.refused += uint64(n)
+	}
+	return fmt.Errorf("writing audit record: %w", err)
 }
 
 // bodyEnd stands between bodies; within one, a newline is escaped.
 const bodyEnd = '\n'
 
-func appendBodies(b []byte, rs []Record) ([]byte, error) {
+func appendBodies(b []byte, rs []Record) []byte {
 	for i := range rs {
 		if i > 0 {
 			b = append(b, bodyEnd)
 		}
-		err := rs[i].check()
-		if err == nil {
-			b, err = appendBody(b, &rs[i])
-		}
-		if err != nil {
-			return b, fmt.Errorf("audit record %d of %d: %w", i+1, len(rs), err)
-		}
+		b = appendBody(b, &rs[i])
 	}
-	return b, nil
+	return b
 }
 
 // appendLocked writes the next lines of the chain, one for each body: all of
@@ -293,8 +311,8 @@ func (l *Log) Healthy() error {
 }
 
 // Run looks after the log once a second until ctx ends, and then gives nil: it
-// makes the fsync of FsyncInterval, sees whether the file is still as it was
-// left, and tries to get a failed log going. It is needed in every mode: a
+// writes what was folded, makes the fsync of FsyncInterval, sees whether the file
+// is still as it was left, and tries to get a failed log going. It is needed in every mode: a
 // service that is taken out of use because it is not Healthy gets no calls
 // that could try.
 func (l *Log) Run(ctx context.Context) error {
@@ -316,7 +334,9 @@ func (l *Log) tick() {
 		l.mu.Unlock()
 		return
 	}
-	l.readyLocked() // if it is not, l.err says why
+	if l.readyLocked() == nil { // if it is not, l.err says why
+		l.unfoldLocked(time.Now(), false)
+	}
 	from, to := l.synced, l.seq
 	l.mu.Unlock()
 	if l.fsync != FsyncInterval || from == to {
@@ -337,15 +357,20 @@ func (l *Log) tick() {
 	}
 }
 
-// Close makes a last fsync and gives up the file. Later Appends fail.
+// Close writes what was folded, makes a last fsync and gives up the file. Later
+// Appends fail. An error may mean that folded denials are not on record.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return nil
 	}
+	err := l.unfoldLocked(time.Now(), true)
+	if err != nil {
+		err = fmt.Errorf("%d folded denials are not recorded: %w", l.folds.sum(), err)
+	}
 	l.closed = true
-	if err := errors.Join(l.sync(), l.f.Close()); err != nil {
+	if err := errors.Join(err, l.sync(), l.f.Close()); err != nil {
 		return fmt.Errorf("closing audit log: %w", err)
 	}
 	return nil

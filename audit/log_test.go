@@ -40,8 +40,8 @@ func testPath(t testing.TB) string { return filepath.Join(t.TempDir(), "audit.js
 func testRecord(i int) Record {
 	return Record{
 		ID: fmt.Sprintf("d_%d", i), Kind: "call", Agent: "corp/agent", Actor: "corp/sub", Requester: "corp/boss",
-		Client: "cli", Tool: "reports/export", Task: "t_1", Grant: "g_1", Outcome: Deny, Reason: grants.BudgetSpent,
-		Status: 403, Policies: []string{"a", "b"}, Revision: grants.Digest{1}, Rev: "1.2", Args: "00ff", LatencyUS: 17, Note: "n",
+		Client: "cli", Tool: "reports/export", Task: "t_1", Grant: "g_1", Source: "192.0.2.1", Outcome: Deny, Reason: grants.BudgetSpent,
+		Status: 403, Policies: []string{"a", "b"}, Revision: grants.Digest{1}, Rev: "1.2", Args: "00ff", Count: 1, LatencyUS: 17, Note: "n",
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
 	}
 }
@@ -142,6 +142,8 @@ func TestAppendRefusesContradictions(t *testing.T) {
 		"allow with reason":   func(r *Record) { r.Outcome = Allow },
 		"deny without reason": func(r *Record) { r.Reason = grants.None },
 		"reason not in set":   func(r *Record) { r.Reason = 255 },
+		"folded by a door":    func(r *Record) { r.Count = 2 },
+		"less than none":      func(r *Record) { r.Count = -1 },
 		"year 10000":          func(r *Record) { r.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		r := testRecord(1)
@@ -152,6 +154,19 @@ func TestAppendRefusesContradictions(t *testing.T) {
 	}
 	mustAppend(t, l, 1)
 	mustVerify(t, path, 1) // nothing of the others, and no seq gone
+}
+
+func TestCountIsAtLeastOne(t *testing.T) {
+	path := testPath(t)
+	l := openTest(t, path, "")
+	r := testRecord(1)
+	r.Count = 0
+	if err := l.Append(r); err != nil {
+		t.Fatal(err)
+	}
+	if got := readLog(t, path)[0].Count; got != 1 {
+		t.Errorf("count %d", got)
+	}
 }
 
 func TestAppendAll(t *testing.T) {
@@ -349,6 +364,7 @@ func TestOpenRefuses(t *testing.T) {
 		"short key":          {Config{File: good, Key: testKey[1:]}, "key"},
 		"zero key":           {Config{File: good, Key: make([]byte, keySize)}, "key"},
 		"fsync":              {Config{File: good, Key: testKey, Fsync: "sometimes"}, "fsync"},
+		"fold":               {Config{File: good, Key: testKey, FoldAfter: -1}, "folding"},
 		"no directory":       {Config{File: filepath.Join(good, "x"), Key: testKey}, "not a directory"},
 		"device":             {Config{File: os.DevNull, Key: testKey}, "not a regular file"},
 		"pipe":               {Config{File: fifo, Key: testKey}, "not a regular file"},

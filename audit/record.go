@@ -15,6 +15,9 @@
 //     request (AppendAll) are one write: all or none.
 //   - A failed write leaves nothing behind and uses no seq. The log goes on by
 //     itself when it can, and then says in the chain that it had stopped.
+//   - No decision goes uncounted. Only denials of callers that nobody could
+//     verify are folded, past a few a second for each source: one record then
+//     stands for as many as its Count says (see Config.FoldAfter).
 //   - One writer: the file is locked for the life of the Log. A lock holds only
 //     those who ask for it, so each Append looks first whether the file is in
 //     its place and as long as it was left. What another wrote is never cut.
@@ -22,6 +25,9 @@
 //     terminal: what does not print is escaped, each field is cut at a stated
 //     length, and a line is at most MaxLine bytes.
 //   - Arguments are never written, only their keyed digest (Log.Digest).
+//
+// Read, Find and Explain give the log back to people; Signals says when what
+// was decided looks like misuse.
 package audit
 
 import (
@@ -43,7 +49,7 @@ const MaxLine = 8 << 10
 // escape counts as six). What is longer is cut and ends in "…".
 const (
 	MaxID       = 256 // id, agent, actor, requester, client, tool, task, grant, note
-	MaxWord     = 64  // kind, rev, args
+	MaxWord     = 64  // kind, source, rev, args
 	MaxPolicy   = 128 // each policy id
 	MaxPolicies = 16  // policy ids; when there are more, the last is "…"
 )
@@ -56,6 +62,10 @@ const (
 	Allow Outcome = "allow"
 	Deny  Outcome = "deny"
 )
+
+// KindCall is the kind of a call door's decision. The issue door's kinds are the
+// actions of grants, and names of its own for what is no action.
+const KindCall = "call"
 
 // Kinds of the records that a Log writes about itself. Their Note says more.
 const (
@@ -71,7 +81,7 @@ type Record struct {
 
 	Time      time.Time `json:"time"` // of the decision; zero: now. Written in UTC with microseconds
 	ID        string    `json:"id"`   // decision id, as the denied caller gets it
-	Kind      string    `json:"kind"` // what was decided: "call", or the action (grants.ActionGrant, …)
+	Kind      string    `json:"kind"` // what was decided: KindCall, or the action (grants.ActionGrant, …)
 	Agent     string    `json:"agent"`
 	Actor     string    `json:"actor"`     // who acts for the agent, outermost first; "" without delegation
 	Requester string    `json:"requester"` // who asked, if it was not the agent
@@ -89,7 +99,7 @@ type Record struct {
 	Rev      string        `json:"rev"`      // grants.Rev of the view that it rests on, "EPOCH.N"
 	Args     string        `json:"args"`     // Log.Digest of the arguments; "" for none
 
-	Count     int64  `json:"count"`      // how many decisions this record stands for; more than one for folded denials alone
+	Count     int64  `json:"count"`      // how many decisions this record stands for; 0 is written as 1, and more is the Log's to write
 	LatencyUS int64  `json:"latency_us"` // from the request's arrival to this record, in microseconds
 	Note      string `json:"note"`       // for people; never a secret or an argument
 
@@ -108,6 +118,14 @@ func (r *Record) check() error {
 		return fmt.Errorf("outcome %q is neither allow nor deny", r.Outcome)
 	case (r.Outcome == Allow) != (r.Reason == grants.None):
 		return fmt.Errorf("outcome %s with reason %s", r.Outcome, r.Reason)
+	case r.Count != 0 && r.Count != 1:
+		return fmt.Errorf("count %d: a door records each decision, and the log folds", r.Count)
+	}
+	if _, err := r.Reason.MarshalText(); err != nil {
+		return err
+	}
+	if y := r.Time.UTC().Year(); y < 1 || y > 9999 {
+		return fmt.Errorf("year %d is not in RFC 3339", y)
 	}
 	return nil
 }
@@ -115,19 +133,13 @@ func (r *Record) check() error {
 // timeLayout is RFC 3339 of one width, so that lines sort as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// appendBody appends the members from "time" to "note", without the braces. It
-// is apart from seq and prev because it needs no lock.
-func appendBody(b []byte, r *Record) ([]byte, error) {
+// appendBody appends the members from "time" to "note" of a record that check
+// has passed, without the braces. It is apart from seq and prev because it needs
+// no lock.
+func appendBody(b []byte, r *Record) []byte {
 	at := r.Time.UTC()
 	if r.Time.IsZero() {
 		at = time.Now().UTC()
-	}
-	if y := at.Year(); y < 1 || y > 9999 {
-		return b, fmt.Errorf("year %d is not in RFC 3339", y)
-	}
-	reason, err := r.Reason.MarshalText()
-	if err != nil {
-		return b, err
 	}
 	b = append(b, `"time":"`...)
 	b = at.AppendFormat(b, timeLayout)
@@ -141,8 +153,9 @@ func appendBody(b []byte, r *Record) ([]byte, error) {
 	b = appendMember(b, "tool", r.Tool, MaxID)
 	b = appendMember(b, "task", r.Task, MaxID)
 	b = appendMember(b, "grant", r.Grant, MaxID)
+	b = appendMember(b, "source", r.Source, MaxWord)
 	b = appendMember(b, "outcome", string(r.Outcome), MaxWord)
-	b = append(append(append(b, `,"reason":"`...), reason...), '"')
+	b = append(append(append(b, `,"reason":"`...), r.Reason.String()...), '"')
 	b = strconv.AppendInt(append(b, `,"status":`...), int64(r.Status), 10)
 	b = append(b, `,"policies":[`...)
 	for i, p := range r.Policies {
@@ -163,8 +176,9 @@ func appendBody(b []byte, r *Record) ([]byte, error) {
 	b = append(b, '"')
 	b = appendMember(b, "rev", r.Rev, MaxWord)
 	b = appendMember(b, "args", r.Args, MaxWord)
+	b = strconv.AppendInt(append(b, `,"count":`...), max(1, r.Count), 10)
 	b = strconv.AppendInt(append(b, `,"latency_us":`...), r.LatencyUS, 10)
-	return appendMember(b, "note", r.Note, MaxID), nil
+	return appendMember(b, "note", r.Note, MaxID)
 }
 
 func appendMember(b []byte, name, value string, limit int) []byte {

@@ -41,13 +41,10 @@ func (l *Log) readyLocked() error {
 		l.synced = l.seq
 	}
 	refused := l.refused
-	body, err := appendBody(nil, &Record{
+	body := appendBody(nil, &Record{
 		Kind: KindResumed,
 		Note: fmt.Sprintf("%d records were refused: %v", refused, l.err),
 	})
-	if err != nil {
-		return err
-	}
 	if err := l.appendLocked(body); err != nil {
 		return err
 	}

@@ -78,13 +78,10 @@ func (l *Log) recover(torn []byte) error {
 	if err := l.takeBackLocked(); err != nil {
 		return fmt.Errorf("cutting its torn last line: %w", err)
 	}
-	body, err := appendBody(nil, &Record{
+	body := appendBody(nil, &Record{
 		Kind: KindRecovered,
 		Note: fmt.Sprintf("torn last line of %d bytes, SHA-256 %s, moved to %s", len(torn), hexSum(torn), filepath.Base(name)),
 	})
-	if err != nil {
-		return err
-	}
 	if err := l.appendLocked(body); err != nil {
 		return fmt.Errorf("recording its torn last line: %w", err)
 	}

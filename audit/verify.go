@@ -26,6 +26,7 @@ const (
 // Summary is what a chain of good lines comes to.
 type Summary struct {
 	Lines       uint64    // also the seq of the last
+	Decisions   uint64    // that the lines stand for; folded ones counted, the log's words about itself not
 	First, Last time.Time // of the first and the last record
 	LastHash    string    // SHA-256 of the last line, hex: the prev of the next; 64 zeros for an empty log
 }
@@ -47,23 +48,46 @@ func Verify(r io.Reader) (Summary, error) {
 func (s Summary) verify(r io.Reader) (Summary, error) {
 	in := bufio.NewReaderSize(r, MaxLine+1)
 	for {
-		line, err := in.ReadSlice('\n')
-		switch {
-		case err == io.EOF && len(line) == 0:
+		line, err := nextLine(in)
+		if err == io.EOF {
 			return s, nil
-		case err == io.EOF:
-			err = errors.New("no newline at its end: it is torn, or the log is cut")
-		case errors.Is(err, bufio.ErrBufferFull):
-			err = errTooLong
-		case err != nil:
-			return s, fmt.Errorf("reading line %d: %w", s.Lines+1, err)
-		default:
-			err = s.next(line[:len(line)-1])
+		}
+		if err == nil {
+			err = s.next(line)
 		}
 		if err != nil {
 			return s, fmt.Errorf("line %d: %w", s.Lines+1, err)
 		}
 	}
+}
+
+var (
+	errTooLong = fmt.Errorf("longer than %d bytes", MaxLine)
+	errTorn    = errors.New("no newline at its end: it is torn, or the log is cut")
+)
+
+// nextLine gives the next line without its newline, good until the next call;
+// in holds MaxLine+1 bytes. errTooLong comes without the line, and all of it has
+// been read. errTorn is the end, as io.EOF is. Any other error is the reader's.
+func nextLine(in *bufio.Reader) ([]byte, error) {
+	line, err := in.ReadSlice('\n')
+	if err == nil {
+		return line[:len(line)-1], nil
+	}
+	long := false
+	for err == bufio.ErrBufferFull {
+		long = true
+		_, err = in.ReadSlice('\n')
+	}
+	switch {
+	case err != nil && err != io.EOF:
+		return nil, fmt.Errorf("reading: %w", err)
+	case long:
+		return nil, errTooLong
+	case len(line) > 0:
+		return nil, errTorn
+	}
+	return nil, io.EOF
 }
 
 // next takes the line that follows in the chain.
@@ -81,10 +105,11 @@ func (s *Summary) next(line []byte) error {
 		s.First = r.Time
 	}
 	s.Lines, s.Last, s.LastHash = r.Seq, r.Time, hash
+	if r.Outcome != "" {
+		s.Decisions += uint64(r.Count)
+	}
 	return nil
 }
-
-var errTooLong = fmt.Errorf("longer than %d bytes", MaxLine)
 
 // parseLine reads one line without its newline and checks all that the line
 // can tell by itself; hash is what the next line carries as prev.
@@ -104,6 +129,9 @@ func parseLine(line []byte) (r Record, hash string, err error) {
 	}
 	if !bytes.HasPrefix(line, appendHead(nil, r.Seq, r.Prev)) {
 		return r, "", errors.New("not a record: it does not begin with seq and prev")
+	}
+	if r.Count < 1 {
+		return r, "", fmt.Errorf("not a record: it stands for %d decisions", r.Count)
 	}
 	return r, hexSum(line), nil
 }

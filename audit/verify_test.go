@@ -32,7 +32,7 @@ func TestVerifyGood(t *testing.T) {
 	lines := testLog(t, 5)
 	s, err := Verify(iotest.OneByteReader(bytes.NewReader(join(lines...))))
 	at := testRecord(0).Time
-	if err != nil || s != (Summary{Lines: 5, First: at, Last: at, LastHash: hexSum(bytes.TrimSuffix(lines[4], []byte("\n")))}) {
+	if err != nil || s != (Summary{Lines: 5, Decisions: 5, First: at, Last: at, LastHash: hexSum(bytes.TrimSuffix(lines[4], []byte("\n")))}) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if s, err := Verify(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(join(lines...))))); err == nil || s.Lines != 0 {
@@ -108,6 +108,8 @@ func TestVerifyFindsLines(t *testing.T) {
 		"doubled member": {join(append(slices.Clone(l), resum(head+`"kind":"a","kind":"b"`))...), 7, "duplicate"},
 		"two documents":  {join(append(slices.Clone(l), resum(head+`"kind":"a"} {"seq":7`))...), 7, "not a record"},
 		"unknown reason": {join(append(slices.Clone(l), resum(head+`"reason":"why"`))...), 7, "reason"},
+		"no count":       {join(append(slices.Clone(l), resum(head+`"kind":"a"`))...), 7, "stands for 0 decisions"},
+		"count below 1":  {join(append(slices.Clone(l), resum(head+`"count":-4`))...), 7, "stands for -4 decisions"},
 		"seq not first":  {join(append(slices.Clone(l), resum(`{"kind":"a",`+head[1:len(head)-1]))...), 7, "begin with"},
 		"seq as 07":      {join(append(slices.Clone(l), resum(strings.Replace(head, "7", "07", 1)+`"kind":"a"`))...), 7, "not a record"},
 		"a space":        {join(append(slices.Clone(l), resum(strings.Replace(head, ":", ": ", 1)+`"kind":"a"`))...), 7, "begin with"},
@@ -142,7 +144,7 @@ func FuzzVerify(f *testing.F) {
 	first := testLog(f, 1)[0]
 	prev := hexSum(bytes.TrimSuffix(first, []byte("\n")))
 	f.Add(true, []byte(`"kind":"call"`), []byte(""))
-	f.Add(true, []byte(`"reason":"policy","policies":["a"],"revision":"","time":"2026-01-02T03:04:05Z"`), []byte(`{"seq":3`))
+	f.Add(true, []byte(`"reason":"policy","policies":["a"],"revision":"","count":7,"time":"2026-01-02T03:04:05Z"`), []byte(`{"seq":3`))
 	f.Add(false, []byte(`{"seq":2,"prev":""`), []byte("\n"))
 	f.Fuzz(func(t *testing.T, head bool, body, tail []byte) {
 		if head {

@@ -28,6 +28,9 @@ import (
 // through here, and so does everything that turned out to be none.
 func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckResponse {
 	d.confirm(ctx, c, &v)
+	if c.call.input != nil { // it can be large, and writing can take time
+		c.args, c.call.input = d.cfg.Digest(argsText(c.call.input)), nil
+	}
 	if err := d.cfg.Record(d.record(c, v)); err != nil {
 		d.cfg.Logger.Error("recording a decision", zap.String("decision", c.id), zap.Error(err))
 		v.refuse(grants.CannotRecord)
@@ -82,7 +85,7 @@ func (v *verdict) refuse(why grants.Reason) {
 func (d *Door) record(c *check, v verdict) audit.Record {
 	r := audit.Record{
 		ID: c.id, Kind: "call", Time: c.now, Agent: c.caller.agent.ID(),
-		Task: c.caller.task, Outcome: audit.Deny, Reason: v.why, Status: answers[v.why].status,
+		Task: c.caller.task, Source: c.call.source, Args: c.args, Count: 1, Outcome: audit.Deny, Reason: v.why, Status: answers[v.why].status,
 		Policies: v.decision.Policies, Revision: v.decision.Revision,
 		Rev: d.cfg.Table.Rev().String(), LatencyUS: time.Since(c.began).Microseconds(),
 	}
@@ -98,9 +101,6 @@ func (d *Door) record(c *check, v verdict) audit.Record {
 	}
 	if v.allow {
 		r.Outcome, r.Reason, r.Status = audit.Allow, grants.None, 0 // the tool's own is not known yet
-	}
-	if c.call.input != nil {
-		r.Args = d.cfg.Digest(argsText(c.call.input))
 	}
 	return r
 }
@@ -187,6 +187,9 @@ func deniedResponse(why grants.Reason, id, detail string, meta *structpb.Struct)
 		header("content-type", "application/json"),
 		header("cache-control", "no-store"),
 	}
+	if a.status == http.StatusTooManyRequests {
+		set = append(set, header("retry-after", "1"))
+	}
 	if a.challenge != "" {
 		set = append(set, header("www-authenticate", a.challenge))
 	}
@@ -231,9 +234,11 @@ func header(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
 		Header: &corev3.HeaderValue{Key: name, Value: value},
 		//lint:ignore SA1019 see above
-		Append: wrapperspb.Bool(false),
+		Append: overwrite,
 	}
 }
+
+var overwrite = wrapperspb.Bool(false)
 
 // headerSafe percent-encodes what a header value cannot hold in one reading:
 // all but visible ASCII, and "%" itself.

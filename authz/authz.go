@@ -34,7 +34,7 @@ import (
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// Config is what a Door works with. All fields but the last three are required.
+// Config is what a Door works with. All fields but the last four are required.
 type Config struct {
 	Catalog  *catalog.Catalog
 	Table    *grants.Table
@@ -45,8 +45,9 @@ type Config struct {
 	Digest   func(args []byte) string // keyed digest of a call's input, for the record
 	Logger   *zap.Logger
 
-	// CredentialHeader is the one header a credential is read from, in lower
-	// case; "": authorization, with the scheme Bearer.
+	// CredentialHeader is the one header in which the calls of a tool carry their
+	// credential if the catalogue names none for it, in lower case; "":
+	// authorization. In that header it has the scheme Bearer, elsewhere none.
 	CredentialHeader string
 	// MaxBody is the largest body in bytes that Envoy may send; 0:
 	// DefaultMaxBody. It is the filter's max_request_bytes.
@@ -54,13 +55,26 @@ type Config struct {
 	// MaxLag is how long a check waits for the table to reach the revision that
 	// a token was issued at; 0: 100 ms.
 	MaxLag time.Duration
+	// MaxChecks is how many checks may be under way; those beyond are denied at
+	// once (grants.Limit). One holds its message and, until it is decided, what was
+	// read of it: 3 MB at worst for a body of 64 KiB; 0: DefaultMaxChecks.
+	MaxChecks int
 }
 
-// DefaultMaxBody is the largest body of a call, in bytes.
-const DefaultMaxBody = 64 << 10
+const (
+	// DefaultMaxBody is the largest body of a call, in bytes.
+	DefaultMaxBody = 64 << 10
+	// DefaultMaxChecks is what the printed configuration lets one Envoy ask at
+	// a time.
+	DefaultMaxChecks = 1024
+)
 
 // Door decides calls. It is safe for concurrent use.
-type Door struct{ cfg Config }
+type Door struct {
+	cfg         Config
+	credentials []string      // the credential headers of all tools
+	underWay    chan struct{} // holds one for each check
+}
 
 // New returns a Door.
 func New(cfg Config) *Door {
@@ -73,7 +87,14 @@ func New(cfg Config) *Door {
 	if cfg.MaxLag == 0 {
 		cfg.MaxLag = 100 * time.Millisecond
 	}
-	return &Door{cfg: cfg}
+	if cfg.MaxChecks == 0 {
+		cfg.MaxChecks = DefaultMaxChecks
+	}
+	return &Door{
+		cfg:         cfg,
+		credentials: cfg.Catalog.CredentialHeaders(cfg.CredentialHeader),
+		underWay:    make(chan struct{}, cfg.MaxChecks),
+	}
 }
 
 // Check implements authv3.AuthorizationServer. It never returns an error: to
@@ -86,6 +107,13 @@ func (d *Door) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv
 			resp, err = d.conclude(ctx, c, verdict{why: grants.Undecided}), nil
 		}
 	}()
+	select {
+	case d.underWay <- struct{}{}:
+		defer func() { <-d.underWay }()
+	default:
+		c.call.source = source(req)
+		return d.conclude(ctx, c, deny(grants.Limit)), nil
+	}
 	return d.conclude(ctx, c, d.judge(ctx, c, req)), nil
 }
 
@@ -98,6 +126,7 @@ type check struct {
 
 	call   call
 	caller caller
+	args   string // digest of the call's input, once it is decided
 }
 
 // verdict is what judge found. Its zero value denies.
@@ -120,8 +149,8 @@ func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) ve
 	if why, detail := d.parse(req, &c.call); why != grants.None {
 		return verdict{why: why, detail: detail}
 	}
-	if why := d.identify(ctx, c); why != grants.None {
-		return deny(why)
+	if why, detail := d.identify(ctx, c); why != grants.None {
+		return verdict{why: why, detail: detail}
 	}
 	if why, detail := d.readInput(req, &c.call); why != grants.None {
 		return verdict{why: why, detail: detail}
@@ -183,7 +212,7 @@ func (d *Door) matches(c *check, live grants.Live) (grants.Reason, string) {
 		return grants.ToolChanged, ""
 	case !g.CNF.IsZero():
 		return grants.UnboundToken, "the grant is bound to a key, and this door cannot verify the proof"
-	case !c.call.sentBy(g.Agent):
+	case !c.call.peer.sentBy(g.Agent):
 		return grants.UnboundToken, "the client certificate names another subject than the token"
 	}
 	return grants.None, ""
@@ -223,7 +252,7 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 	for i, det := range c.caller.grants {
 		live, why := d.cfg.Table.Lookup(det.GrantID)
 		if why == grants.None && c.caller.names(live) {
-			if !c.call.sentBy(live.Grant().Agent) {
+			if !c.call.peer.sentBy(live.Grant().Agent) {
 				return deny(grants.UnboundToken)
 			}
 			c.caller.agent = live.Grant().Agent

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -34,14 +33,20 @@ servers:
     body: {type: object, properties: {month: {type: string}, rows: {type: array, items: {type: number}}, note: {type: string}}, required: [month]}
     opaque: [/body/note]
   - {tool: bare, method: GET, path: /bare}
+  - {tool: open, method: GET, path: /open, sets: [read]}
+  - {tool: own, method: GET, path: /own, credential: x-own-token}
+  - {tool: passes, method: GET, path: /passes, credential: x-own-token, pass_authorization: true}
+  - {tool: pay, method: POST, path: /pay, body: {type: object, properties: {amount: {type: number}, to: {type: string}}, required: [amount]}}
+- {id: other, resource: "https://other.internal", upstream: "127.0.0.1:1", http: [{tool: open, method: GET, path: /other, sets: [read]}]}
 `
 
-func testDoor(t testing.TB) *Door {
+// testDoor is one that parses; header is where the credential is, "" the default.
+func testDoor(t testing.TB, header string) *Door {
 	cat, err := catalog.Parse("tools.yaml", []byte(tools))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Config{Catalog: cat, Logger: zap.NewNop()})
+	return New(Config{Catalog: cat, Logger: zap.NewNop(), CredentialHeader: header})
 }
 
 // ask builds what Envoy would send. Headers are name, value, …
@@ -104,13 +109,13 @@ func TestDecidersThatDoNotDecide(t *testing.T) {
 			return []grants.Decision{yes}, os.ErrClosed
 		},
 	} {
-		d := testDoor(t)
+		d := testDoor(t, "")
 		d.cfg.Decide = decide
 		if _, why := d.ask(t.Context(), &check{}, grants.Input{}); why != grants.Undecided {
 			t.Errorf("%s: %v", name, why)
 		}
 	}
-	d := testDoor(t)
+	d := testDoor(t, "")
 	d.cfg.Decide = func(context.Context, []grants.Input) ([]grants.Decision, error) { return []grants.Decision{yes}, nil }
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -120,7 +125,7 @@ func TestDecidersThatDoNotDecide(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	d := testDoor(t)
+	d := testDoor(t, "")
 	cred := []string{"authorization", "Bearer x"}
 	json := append(slices.Clone(cred), "content-type", "application/json")
 	for _, tc := range []struct {
@@ -167,8 +172,7 @@ func TestParse(t *testing.T) {
 // TestOtherCredentialHeader: with a header of its own, the value is the token
 // alone, and authorization goes like any undeclared header.
 func TestOtherCredentialHeader(t *testing.T) {
-	d := testDoor(t)
-	d.cfg.CredentialHeader = "x-tool-token"
+	d := testDoor(t, "x-tool-token")
 	var c call
 	why, _ := d.parse(ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Bearer other"), &c)
 	if why != grants.None || c.credential != "abc" || !slices.Contains(c.headers.remove, "authorization") || !slices.Contains(c.headers.remove, "x-tool-token") {
@@ -179,8 +183,7 @@ func TestOtherCredentialHeader(t *testing.T) {
 // TestPassAuthorization: the tool's own authorization reaches it, the credential
 // never does.
 func TestPassAuthorization(t *testing.T) {
-	d := testDoor(t)
-	d.cfg.CredentialHeader = "x-tool-token"
+	d := testDoor(t, "x-tool-token")
 	tool, _ := d.cfg.Catalog.Tool("srv/bare")
 	tool.PassAuthorization = true
 	var c call
@@ -197,21 +200,6 @@ func TestPassAuthorization(t *testing.T) {
 	}
 }
 
-// TestClientCertificate: its name is the agent's, or the call is not.
-func TestClientCertificate(t *testing.T) {
-	agent := grants.Principal{Issuer: "corp", Subject: "spiffe://corp/bot"}
-	for peer, want := range map[string]bool{"": true, "spiffe://corp/bot": true, "spiffe://corp/other": false, "bot": false} {
-		if got := (&call{peer: peer}).sentBy(agent); got != want {
-			t.Errorf("%q: %v", peer, got)
-		}
-	}
-	req := ask("srv/bare", "GET", "/bare", "", "authorization", "Bearer x")
-	req.Attributes.Source = &authv3.AttributeContext_Peer{Certificate: "PEM"}
-	if why, _ := read(testDoor(t), req, &call{}); why != grants.UnboundToken {
-		t.Errorf("a certificate without a name: %v", why)
-	}
-}
-
 func TestHeaderSafe(t *testing.T) {
 	for in, want := range map[string]string{
 		"corp/a b": "corp/a%20b", "corp/a ": "corp/a%20", "a\r\nx: y": "a%0D%0Ax:%20y", "ü": "%C3%BC", "100%": "100%25", "\x00": "%00",
@@ -220,44 +208,6 @@ func TestHeaderSafe(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
-}
-
-func TestListen(t *testing.T) {
-	dir, err := os.MkdirTemp("", "tg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	l, err := Listen(t.Context(), "unix://"+path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v %v", info.Mode(), err)
-	}
-	if _, err := Listen(t.Context(), "unix://"+path); err == nil {
-		t.Error("a socket that somebody listens on was taken")
-	}
-	l.Close()
-	l, err = Listen(t.Context(), "unix://"+path)
-	if err != nil {
-		t.Fatalf("a socket left behind: %v", err)
-	}
-	l.Close()
-	if err := os.WriteFile(path+"f", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range []string{"unix://" + path + "f", "unix://relative", "0.0.0.0:0", "10.0.0.1:1", "nonsense"} {
-		if l, err := Listen(t.Context(), bad); err == nil {
-			l.Close()
-			t.Errorf("%s: listens", bad)
-		}
-	}
-	if l, err = Listen(t.Context(), "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 }
 
 // TestClosedKeepsOtherServices: a panic elsewhere is an error, not a crash.
@@ -279,7 +229,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("/full?q=%2B&dry=false", `{"month":"x","rows":[1,2.5]}`, "Bearer a.b.c", "application/json; charset=utf-8")
 	f.Add("/full?q=a+b", `{"month":"x","Month":"y"}`, "bearer  x", "text/plain")
 	f.Add("/full?access_token=x", `{}`, "Bearer x,y", "")
-	d := testDoor(f)
+	d := testDoor(f, "")
 	f.Fuzz(func(t *testing.T, path, body, authorization, contentType string) {
 		var c call
 		why, _ := read(d, ask("srv/full", "POST", path, body, "authorization", authorization, "content-type", contentType), &c)

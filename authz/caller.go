@@ -34,46 +34,45 @@ func (c *caller) names(live grants.Live) bool {
 	return g.Agent.ID() == c.agent.ID() && g.Task == c.task
 }
 
-// sentBy reports whether the client certificate, if there was one, is the
-// agent's: its name is the subject, as in a SPIFFE JWT-SVID and X.509-SVID of
-// one workload.
-func (c *call) sentBy(agent grants.Principal) bool {
-	return c.peer == "" || c.peer == agent.Subject
-}
-
-// identify verifies the credential: a grant token for this server, or an
-// identity token whose audience is this server and not the broker too.
-func (d *Door) identify(ctx context.Context, c *check) grants.Reason {
+// identify verifies the credential: a grant token for this server, an identity
+// token whose audience is this server and not the broker too, or without either
+// the client certificate. The text is for the caller; "": the reason's own.
+func (d *Door) identify(ctx context.Context, c *check) (grants.Reason, string) {
+	if c.call.credential == "" {
+		return d.identifyByCertificate(c)
+	}
 	resource := c.call.tool.Server.Resource
 	if typ, ok := token.UnverifiedType(c.call.credential); ok && !strings.EqualFold(typ, token.Typ) {
-		return d.identifyByIdentity(c, resource)
+		return d.identifyByIdentity(c, resource), ""
 	}
 	claims, why := d.cfg.Tokens.Verify(c.call.credential, resource, c.now)
 	if why != grants.None {
-		return why
+		return why, ""
 	}
 	if !claims.CNF.Digest().IsZero() {
-		return grants.UnboundToken // no proof of a sender's key is verified here
+		return grants.UnboundToken, "the token is bound to a key, and this door cannot verify the proof"
 	}
 	alias, sub, ok := strings.Cut(claims.Subject, "/")
 	if !ok {
-		return grants.BadCredential
+		return grants.BadCredential, ""
 	}
 	c.caller = caller{
 		agent: grants.Principal{Issuer: alias, Subject: sub},
 		task:  claims.Task.ID, ends: claims.Expires, grants: claims.Details,
 	}
 	// A node that has not yet seen the grant's writing waits for it, a little.
-	wait, cancel := context.WithTimeout(ctx, d.cfg.MaxLag)
-	defer cancel()
-	if d.cfg.Table.Wait(wait, claims.Rev) != nil {
-		return grants.NotFresh
+	if d.cfg.Table.Rev().Compare(claims.Rev) < 0 {
+		wait, cancel := context.WithTimeout(ctx, d.cfg.MaxLag)
+		defer cancel()
+		if d.cfg.Table.Wait(wait, claims.Rev) != nil {
+			return grants.NotFresh, ""
+		}
+		c.now = d.cfg.Table.Now()
 	}
-	c.now = d.cfg.Table.Now()
 	if !c.now.Before(claims.Expires) {
-		return grants.ExpiredToken
+		return grants.ExpiredToken, ""
 	}
-	return grants.None
+	return grants.None, ""
 }
 
 func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
@@ -86,7 +85,7 @@ func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
 	if broker, _ := d.cfg.Identity.BrokerAudience(who.Issuer); !who.For(resource) || who.For(broker) {
 		return grants.CredentialKind
 	}
-	if !c.call.sentBy(who.Principal) {
+	if !c.call.peer.sentBy(who.Principal) {
 		return grants.UnboundToken
 	}
 	c.caller = caller{agent: who.Principal, ends: who.Expires}

@@ -1,7 +1,7 @@
 package authz
 
 import (
-	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,12 +15,13 @@ import (
 
 // call is a request as far as it has been read.
 type call struct {
+	source     string // address of who holds the connection to Envoy, without a port
+	peer       peer
 	tool       *catalog.Tool
 	timeout    time.Duration // the route's own; 0: none stated
-	credential string        // not yet verified
+	credential string        // not yet verified; "": the certificate is all there is
 	headers    headers
 	query      string         // as it was sent
-	peer       string         // name in the client certificate that Envoy verified; "" for none
 	input      map[string]any // of a known caller; see readInput
 }
 
@@ -47,6 +48,8 @@ var passed = map[string]bool{
 // later (readInput), for a caller who is known: it is what costs.
 func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) {
 	attrs := req.GetAttributes()
+	c.source = source(req)
+	c.peer = peer{name: attrs.GetSource().GetPrincipal(), certificate: attrs.GetSource().GetCertificate()}
 	http := attrs.GetRequest().GetHttp()
 	if http == nil || http.GetHeaderMap() == nil {
 		return grants.Malformed, "Envoy sent no headers: set encode_raw_headers: true"
@@ -64,14 +67,14 @@ func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) 
 		}
 		c.timeout = time.Duration(n) * time.Millisecond
 	}
-	if c.peer = attrs.GetSource().GetPrincipal(); c.peer == "" && attrs.GetSource().GetCertificate() != "" {
+	if c.peer.name == "" && c.peer.certificate != "" {
 		return grants.UnboundToken, "the client certificate names nobody: it has no URI or DNS name"
 	}
-	c.headers = readHeaders(http.GetHeaderMap().GetHeaders(), tool, d.cfg.CredentialHeader)
+	c.headers = readHeaders(http.GetHeaderMap().GetHeaders(), tool, tool.CredentialIn(d.cfg.CredentialHeader), d.credentials)
 	path, query, _ := strings.Cut(http.GetPath(), "?")
 	c.query = query
 	// The credential comes first, so that one in two places is told so.
-	if why, detail := c.headers.credentialIn(&c.credential, query, d.cfg.CredentialHeader); why != grants.None {
+	if why, detail := c.readCredential(tool.CredentialIn(d.cfg.CredentialHeader)); why != grants.None {
 		return why, detail
 	}
 	if http.GetMethod() != tool.Method || path != tool.Path {
@@ -80,40 +83,50 @@ func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) 
 	return grants.None, ""
 }
 
+// source is the address of who holds the connection to Envoy, without a port: what
+// a client writes into x-forwarded-for is not looked at.
+func source(req *authv3.CheckRequest) string {
+	return req.GetAttributes().GetSource().GetAddress().GetSocketAddress().GetAddress()
+}
+
 // headers is what the request's headers say.
 type headers struct {
 	declared      map[string]string // the tool's own, present
-	credentials   []string
 	contentType   []string
 	encoded       bool // any content-encoding
 	length        string
 	partial       bool
-	authorization string   // the tool's own, where it has one beside the credential
-	remove        []string // what must not reach the tool
+	remove        []string // what must not reach the tool; sorted
 	bad           string   // what is wrong with them
+	credentials   []string // in the tool's credential header
+	misplaced     string   // another tool's credential header that is there
+	authorization []string // that header, where it is not the credential's
 }
 
 // readHeaders sorts the request's headers: what is the credential, what the
-// tool declares, what passes, and what must go.
-func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential string) headers {
-	h := headers{declared: map[string]string{}}
-	seen := map[string]bool{}
+// tool declares, what passes, and what must go. credential is the tool's
+// credential header, all are those of all tools.
+func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential string, all []string) headers {
+	var h headers
+	if tool.Header != nil {
+		h.declared = make(map[string]string, len(tool.Header))
+	}
 	for _, hv := range list {
 		name, value := hv.GetKey(), string(hv.GetRawValue())
 		if len(hv.GetRawValue()) == 0 {
 			value = hv.GetValue()
 		}
-		first := !seen[name]
-		seen[name] = true
+		own := false // authorization that the tool gets
 		switch {
 		case strings.HasPrefix(name, ":"):
 			continue
 		case name == credential:
 			h.credentials = append(h.credentials, value)
-			if first {
-				h.remove = append(h.remove, name)
-			}
+			h.remove = append(h.remove, name)
 			continue
+		case name == "authorization":
+			h.authorization = append(h.authorization, value)
+			own = tool.PassAuthorization
 		case name == "x-envoy-auth-partial-body":
 			h.partial = h.partial || value != "false"
 			continue
@@ -124,19 +137,16 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 		case name == "content-length":
 			h.length = value
 		}
-		own := name == "authorization" && tool.PassAuthorization
-		if own {
-			h.authorization = value // two of them Envoy joins: "A,B"
-		}
 		if _, ok := tool.Header[name]; ok {
-			if !first {
+			if _, twice := h.declared[name]; twice {
 				h.bad = "header " + strconv.Quote(name) + " came twice"
 			}
 			h.declared[name] = value
 		} else if !own && !passed[name] && !strings.HasPrefix(name, "x-envoy-") { // those are Envoy's to strip
-			if first {
-				h.remove = append(h.remove, name)
+			if slices.Contains(all, name) {
+				h.misplaced = name
 			}
+			h.remove = append(h.remove, name)
 			continue
 		}
 		// Beyond ASCII a header has no one reading (RFC 9110, Section 5.5).
@@ -144,51 +154,7 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 			h.bad = "header " + strconv.Quote(name) + " is not plain ASCII"
 		}
 	}
+	slices.Sort(h.remove)
+	h.remove = slices.Compact(h.remove)
 	return h
-}
-
-// credentialIn reads the one credential: RFC 6750, Section 2.1 and no other
-// way. Two headers, or a header that Envoy joined from two ("A,B"), are refused
-// whatever they hold.
-func (h *headers) credentialIn(into *string, query, header string) (grants.Reason, string) {
-	for _, part := range strings.Split(query, "&") {
-		name, _, _ := strings.Cut(part, "=")
-		if plain, err := url.QueryUnescape(name); err == nil {
-			name = plain
-		}
-		if strings.EqualFold(name, "access_token") {
-			return grants.Ambiguous, "a token in the query is not read: send it in the header " + strconv.Quote(header) + " alone"
-		}
-	}
-	switch {
-	case len(h.credentials) == 0:
-		return grants.NoCredential, "send the grant's token in the header " + strconv.Quote(header) + credentialForm(header)
-	case len(h.credentials) > 1, strings.Contains(h.credentials[0], ","):
-		return grants.Ambiguous, "send one credential, in one header " + strconv.Quote(header)
-	}
-	value := h.credentials[0]
-	if header == "authorization" {
-		scheme, rest, ok := strings.Cut(value, " ")
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
-			return grants.BadCredential, "the scheme is Bearer"
-		}
-		value = strings.TrimLeft(rest, " ")
-	}
-	if value == "" || strings.ContainsAny(value, " \t") {
-		return grants.Ambiguous, "the header holds more or less than one token"
-	}
-	// What is passed on to the tool must not be what is kept from it.
-	if strings.Contains(h.authorization, value) || strings.Contains(h.authorization, ",") {
-		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for the credential"
-	}
-	*into = value
-	return grants.None, ""
-}
-
-// credentialForm is how a credential is written in a header of that name.
-func credentialForm(header string) string {
-	if header == "authorization" {
-		return ": Bearer TOKEN"
-	}
-	return ": the token alone"
 }

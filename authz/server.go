@@ -1,23 +1,20 @@
 package authz
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -25,92 +22,141 @@ import (
 
 var grpcInternal = status.Error(codes.Internal, "internal error")
 
-// NewServer returns a gRPC server that serves check behind Closed, and the
-// standard health service. maxBody is the filter's max_request_bytes.
-func NewServer(check authv3.AuthorizationServer, maxBody int, log *zap.Logger) *grpc.Server {
-	s := grpc.NewServer(
-		grpc.UnaryInterceptor(Closed(log)),
-		// The body, and what headers and metadata Envoy lets through (its
-		// max_request_headers_kb bounds them).
-		grpc.MaxRecvMsgSize(maxBody+256<<10),
-		grpc.MaxConcurrentStreams(4096),
-		grpc.ConnectionTimeout(5*time.Second),
-		// Envoy's own keepalive asks every 10 s, also on an idle connection.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
-	)
-	authv3.RegisterAuthorizationServer(s, check)
-	healthv1.RegisterHealthServer(s, health.NewServer())
-	return s
+// ServerConfig says how a Server serves. Listen, Check and Logger are required.
+type ServerConfig struct {
+	// Listen is the address: "unix:///path", made with mode 0660, or
+	// "host:port", without TLS on loopback alone.
+	Listen string
+	Check  authv3.AuthorizationServer
+	Logger *zap.Logger
+
+	// MaxBody is the filter's max_request_bytes; 0: DefaultMaxBody.
+	MaxBody int
+	// TLS is for host:port; nil: plain, on loopback alone. Every connection must
+	// end up with RequireAndVerifyClientCert and ClientCAs, from here or from
+	// GetConfigForClient, or it is turned away: whoever asks learns decisions, and
+	// says of calls that nobody made which certificate they came with.
+	TLS *tls.Config
+	// Healthy is what the gRPC health service answers by; nil: always SERVING.
+	Healthy func() bool
 }
 
-// Listen opens the door's address: "unix:///path", whose socket file is
-// readable and writable by owner and group (0660), or "host:port" on loopback,
-// since nothing on the wire is encrypted. A socket file that nobody listens on
-// any more is replaced; one that somebody does is an error.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	path, isUnix := strings.CutPrefix(address, "unix://")
-	if !isUnix {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fmt.Errorf("authz listen %q: write unix:///path or host:port: %w", address, err)
-		}
-		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-			return nil, fmt.Errorf("authz listen %q: plain TCP is for loopback only; use a Unix socket beside Envoy", address)
-		}
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("authz listen: %w", err)
-		}
-		return l, nil
-	}
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("authz listen %q: the socket's path is absolute: unix:///run/toolgrant/authz.sock", address)
-	}
-	if err := clearSocket(path); err != nil {
+// Bounds on those who hold the socket. A connection runs no more than maxStreams
+// checks at a time, whether or not their callers have gone away, and Envoy opens
+// another one for each worker and where it needs more.
+const (
+	maxStreams     = 256
+	maxConnections = 512              // those beyond wait
+	messageRoom    = 256 << 10        // beside the body: headers and metadata, which Envoy's max_request_headers_kb bounds
+	idleTime       = 10 * time.Minute // a connection that asks nothing
+	graceTime      = 5 * time.Second  // for checks under way when the door closes
+	beginTime      = 5 * time.Second  // of a connection, until it speaks TLS and HTTP/2
+)
+
+// Server is the call door on the wire: ext_authz behind Closed, and the gRPC
+// health service; nothing else is served.
+type Server struct {
+	listener net.Listener
+	grpc     *grpc.Server
+}
+
+// Open listens; Run answers. One that is not run is closed.
+func Open(ctx context.Context, cfg ServerConfig) (*Server, error) {
+	l, err := listen(ctx, cfg.Listen, cfg.TLS != nil)
+	if err != nil {
 		return nil, err
 	}
-	// Bound under a private name and moved into place with its mode set, so
-	// that nobody can connect while the file still has the umask's mode.
-	private := path + ".new"
-	if err := os.Remove(private); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("authz listen: %w", err)
+	opts := []grpc.ServerOption{
+		grpc.UnaryInterceptor(Closed(cfg.Logger)),
+		grpc.MaxRecvMsgSize(cmp.Or(cfg.MaxBody, DefaultMaxBody) + messageRoom),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(16 << 10), // of the gRPC call itself
+		grpc.ConnectionTimeout(beginTime),
+		// Envoy's own keepalive asks every 10 s, also on an idle connection.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: idleTime, Time: 30 * time.Second, Timeout: 5 * time.Second,
+		}),
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", private)
-	if err != nil {
-		return nil, fmt.Errorf("authz listen: %w", err)
+	if cfg.TLS != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(mutual(cfg.TLS))))
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	err = os.Chmod(private, 0o660)
-	if err == nil {
-		err = os.Rename(private, path)
-	}
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("authz listen: %w", err)
-	}
-	return l, nil
+	s := &Server{listener: netutil.LimitListener(l, maxConnections), grpc: grpc.NewServer(opts...)}
+	authv3.RegisterAuthorizationServer(s.grpc, cfg.Check)
+	healthv1.RegisterHealthServer(s.grpc, health{healthy: cfg.Healthy})
+	return s, nil
 }
 
-// clearSocket removes what an earlier run left at path, if it is a socket that
-// nobody answers on.
-func clearSocket(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("authz listen: %w", err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("authz listen: %s is there and is no socket: remove it or choose another path", path)
+// Addr is where it listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Close is for a Server that is not run, or not any more.
+func (s *Server) Close() error {
+	s.grpc.Stop()
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("authz: %w", err)
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("authz listen: another process listens on %s", path)
+	return nil
+}
+
+// Run answers until ctx ends; then checks under way get 5 s to finish.
+func (s *Server) Run(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.grpc.Serve(s.listener) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("authz: %w", err)
+	case <-ctx.Done():
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) { // busy is not gone
-		return fmt.Errorf("authz listen: whether another process listens on %s is not known: %w", path, err)
+	force := time.AfterFunc(graceTime, s.grpc.Stop) // Envoy keeps its connection open
+	s.grpc.GracefulStop()
+	force.Stop()
+	<-done
+	return nil
+}
+
+// mutual turns away every connection whose configuration does not verify the
+// client, however that came about. Sessions are not resumed: a resumed one would
+// keep a certificate that nobody looks at again.
+func mutual(c *tls.Config) *tls.Config {
+	out := c.Clone()
+	out.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		chosen := c
+		if c.GetConfigForClient != nil {
+			switch own, err := c.GetConfigForClient(hello); {
+			case err != nil:
+				return nil, err
+			case own != nil:
+				chosen = own
+			}
+		}
+		if chosen.ClientAuth != tls.RequireAndVerifyClientCert || chosen.ClientCAs == nil {
+			return nil, errors.New("authz: the TLS configuration does not verify clients by a CA of its own")
+		}
+		chosen = chosen.Clone()
+		chosen.GetConfigForClient, chosen.SessionTicketsDisabled = nil, true
+		return chosen, nil
 	}
-	return os.Remove(path)
+	return out
+}
+
+// health is the gRPC health service, asked anew each time. (Watch is left
+// unimplemented, which tells a client to ask.)
+type health struct {
+	healthv1.UnimplementedHealthServer
+	healthy func() bool
+}
+
+// Check implements healthv1.HealthServer.
+func (h health) Check(_ context.Context, req *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	switch req.GetService() {
+	case "", authv3.Authorization_ServiceDesc.ServiceName:
+	default:
+		return nil, status.Error(codes.NotFound, "no such service")
+	}
+	answer := healthv1.HealthCheckResponse_SERVING
+	if h.healthy != nil && !h.healthy() {
+		answer = healthv1.HealthCheckResponse_NOT_SERVING
+	}
+	return &healthv1.HealthCheckResponse{Status: answer}, nil
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/toolgrant/toolgrant/grants"
 )
@@ -15,15 +16,6 @@ const (
 	apiStyle style = iota
 	oauthStyle
 )
-
-// kind is what a request that was refused before it said what it wants is
-// called on record.
-func (s style) kind() string {
-	if s == oauthStyle {
-		return grants.ActionGrant
-	}
-	return "request"
-}
 
 // answer maps a reason to what the caller gets: the status and error of the
 // API, and the error of the token endpoint, whose status follows from it.
@@ -53,12 +45,12 @@ var answers = map[grants.Reason]answer{
 	grants.CredentialKind: {401, "invalid_token", "invalid_target", "the identity token is not meant for the broker"},
 
 	grants.NoGrant:       {403, "access_denied", "invalid_scope", "there is no such grant"},
-	grants.UnknownGrant:  {404, "not_found", "invalid_request", "there is no such grant, or it is not yours to revoke"},
+	grants.UnknownGrant:  {404, "not_found", "invalid_request", "there is no such grant, or it is not yours"},
 	grants.NotYet:        {403, "access_denied", "invalid_request", "the window has not begun"},
-	grants.Expired:       {403, "access_denied", "invalid_request", "the window is over"},
-	grants.Revoked:       {403, "access_denied", "invalid_request", "it was revoked while you asked: ask again"},
+	grants.Expired:       {403, "access_denied", "invalid_request", "the window is over: ask for a new grant"},
+	grants.Revoked:       {403, "access_denied", "invalid_request", "it has been revoked, before or while you asked: ask for a new grant"},
 	grants.TaskEnded:     {409, "task_ended", "invalid_request", "the task has ended, and no grant is issued for it: start another"},
-	grants.Superseded:    {403, "access_denied", "invalid_request", "a newer grant stands in its place"},
+	grants.Superseded:    {403, "access_denied", "invalid_request", "a newer grant stands in its place: use that one"},
 	grants.ToolChanged:   {403, "access_denied", "invalid_request", "the tool has changed"},
 	grants.PolicyChanged: {403, "access_denied", "invalid_scope", "the policy of today does not permit it"},
 
@@ -96,7 +88,7 @@ func (s style) status(rep reply) int {
 	if s == apiStyle || a.status >= 413 {
 		return a.status
 	}
-	if rep.code == "invalid_client" {
+	if rep.code == invalidClient {
 		return http.StatusUnauthorized // RFC 6749, Section 5.2
 	}
 	return http.StatusBadRequest
@@ -114,7 +106,7 @@ func (s style) answer(w http.ResponseWriter, r *request, rep reply) {
 		body = s.refusal(r, rep)
 		switch status {
 		case http.StatusUnauthorized:
-			h.Set("WWW-Authenticate", challenge(rep.why))
+			h.Set("WWW-Authenticate", challenge(r, rep))
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 			h.Set("Retry-After", "1")
 		}
@@ -125,10 +117,17 @@ func (s style) answer(w http.ResponseWriter, r *request, rep reply) {
 	_ = enc.Encode(body) // the caller has gone: there is nobody to tell
 }
 
-// challenge is RFC 6750, Section 3.
-func challenge(why grants.Reason) string {
-	switch why {
-	case grants.NoCredential, grants.BadRequest:
+// challenge is RFC 6750, Section 3; for a client that did not authenticate, the
+// scheme by which it tried (RFC 6749, Section 5.2).
+func challenge(r *request, rep reply) string {
+	if rep.code == invalidClient {
+		if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Basic") {
+			return `Basic realm="toolgrant"`
+		}
+		return "Bearer"
+	}
+	switch rep.why {
+	case grants.NoCredential:
 		return "Bearer"
 	case grants.Ambiguous:
 		return `Bearer error="invalid_request"`

@@ -8,14 +8,17 @@
 //     anything about tools; unknown and foreign are told apart to nobody.
 //   - Every decision is on record before it is answered. A grant whose record
 //     cannot be written is fenced, and the answer is no.
-//   - A reply to a revocation or a task's end is sent once the table of this
-//     process has the fence: a check that starts after it is not allowed.
+//   - A reply to a revocation, a renewal or a task's end is sent once the table
+//     of this process has the fence: a check that starts after it is not allowed.
+//   - Asking again, renewing, and asking for another refill no budget and widen
+//     no window beyond what bounds the asker.
 package broker
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,7 +30,7 @@ import (
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// Config is what a Broker works with. All fields but the last two are required.
+// Config is what a Broker works with. Those above PublicURL are required.
 type Config struct {
 	Catalog  *catalog.Catalog
 	Store    grants.Store
@@ -59,9 +62,10 @@ const DefaultTTL = 5 * time.Minute
 type Broker struct {
 	cfg    Config
 	limits *limits
+	pulses *pulses
 }
 
-// New returns a Broker.
+// New returns a Broker. Tasks that must not fall silent are ended by Run alone.
 func New(cfg Config) *Broker {
 	if cfg.MaxTTL == 0 {
 		cfg.MaxTTL = 15 * time.Minute
@@ -72,7 +76,7 @@ func New(cfg Config) *Broker {
 	if cfg.RatePerAgent == 0 {
 		cfg.RatePerAgent = 50
 	}
-	return &Broker{cfg: cfg, limits: newLimits(cfg.RatePerAgent)}
+	return &Broker{cfg: cfg, limits: newLimits(cfg.RatePerAgent), pulses: newPulses()}
 }
 
 // maxBody bounds every request body, in bytes.
@@ -90,12 +94,19 @@ type route struct {
 // routes are all ways in; openapi.json describes each.
 func (b *Broker) routes() []route {
 	return []route{
-		{"POST /v1/tasks", b.door(apiStyle, b.startTask)},
-		{"POST /v1/tasks/{id}/end", b.door(apiStyle, b.endTask)},
-		{"DELETE /v1/grants/{id}", b.door(apiStyle, b.revokeGrant)},
-		{"POST /oauth2/token", b.door(oauthStyle, b.exchange)},
+		{"POST /v1/tasks", b.door(apiStyle, grants.ActionStartTask, b.startTask)},
+		{"GET /v1/tasks", b.door(apiStyle, kindListTasks, b.listTasks)},
+		{"GET /v1/tasks/{id}", b.door(apiStyle, kindShowTask, b.showTask)},
+		{"POST /v1/tasks/{id}/end", b.door(apiStyle, grants.ActionEndTask, b.endTask)},
+		{"POST /v1/tasks/{id}/beat", b.door(apiStyle, kindBeat, b.beatTask)},
+		{"POST /v1/grants", b.door(apiStyle, grants.ActionGrant, b.buy)},
+		{"GET /v1/grants", b.door(apiStyle, kindListGrants, b.listGrants)},
+		{"DELETE /v1/grants", b.door(apiStyle, grants.ActionRevoke, b.revokeMany)},
+		{"DELETE /v1/grants/{id}", b.door(apiStyle, grants.ActionRevoke, b.revokeGrant)},
+		{"POST /oauth2/token", b.door(oauthStyle, grants.ActionGrant, b.exchange)},
 		{"GET /.well-known/jwks.json", b.jwks},
 		{"GET /.well-known/oauth-authorization-server", b.metadata},
+		{"GET /.well-known/oauth-authorization-server/{path...}", b.metadata},
 		{"GET /openapi.json", b.openAPI},
 	}
 }
@@ -107,7 +118,7 @@ func (b *Broker) Handler() http.Handler {
 	for _, r := range b.routes() {
 		mux.HandleFunc(r.pattern, r.serve)
 	}
-	return mux
+	return b.front(mux)
 }
 
 func (b *Broker) jwks(w http.ResponseWriter, _ *http.Request) {
@@ -116,16 +127,29 @@ func (b *Broker) jwks(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(b.cfg.Keys.JWKS())
 }
 
+// Kinds of the records of what is no action of policy.
+const (
+	kindShowTask   = "show_task"
+	kindListTasks  = "list_tasks"
+	kindListGrants = "list_grants"
+	kindBeat       = "beat"
+	kindSweep      = "sweep"
+)
+
 // request is one call on its way through the door.
 type request struct {
 	*http.Request
-	id    string // decision id
-	began time.Time
-	now   time.Time
-	who   identity.Verified
-	body  []byte
+	id     string // decision id
+	began  time.Time
+	now    time.Time
+	source string // address, without a port
+	who    identity.Verified
+	client string // OAuth client that has authenticated; "": none
+	body   []byte
 
-	records []audit.Record // what was decided, to be written before the answer
+	// What was decided, to be written before the answer: one from the start, of
+	// the kind that was asked for.
+	records []audit.Record
 }
 
 // reply is what a handler found: a refusal if why is not None, else the answer.
@@ -137,38 +161,49 @@ type reply struct {
 	body   any
 	undo   func() // what to take back if the record cannot be written
 	done   string // what stays done even then, for the caller
+	quiet  bool   // nothing was decided: an answer that leaves no record
 }
 
 func refused(why grants.Reason, detail string) reply { return reply{why: why, detail: detail} }
 
 // door is the frame of every handler: read, handle, record, answer. A panic in
-// a handler is a refusal like any other.
-func (b *Broker) door(style style, handle func(context.Context, *request) reply) http.HandlerFunc {
+// a handler is a refusal like any other. kind is what is asked for, on record.
+func (b *Broker) door(style style, kind string, handle func(context.Context, *request) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
-		r := &request{Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now()}
+		r := &request{
+			Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now(),
+			source: sourceAddress(hr.RemoteAddr), records: []audit.Record{{Kind: kind}},
+		}
 		rep := b.guarded(hr.Context(), r, handle)
-		if len(r.records) == 0 {
-			r.note(audit.Record{Kind: style.kind()})
-		}
-		for i := range r.records {
-			rec := &r.records[i]
-			rec.ID, rec.Time, rec.LatencyUS = r.id, r.now, time.Since(r.began).Microseconds()
-			rec.Requester, rec.Rev = r.who.Principal.ID(), b.cfg.Table.Rev().String()
-			rec.Outcome, rec.Reason, rec.Status = audit.Allow, rep.why, style.status(rep)
-			if rep.why != grants.None {
-				rec.Outcome = audit.Deny
-			}
-		}
-		// All of them or none: what is taken back leaves no allow on record.
-		if err := b.cfg.Record(r.records); err != nil {
-			b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
-			if rep.undo != nil {
-				rep.undo()
-			}
-			rep = refused(grants.CannotRecord, rep.done)
+		if !rep.quiet || rep.why != grants.None {
+			rep = b.record(r, style, rep)
 		}
 		style.answer(w, r, rep)
 	}
+}
+
+// record completes the records and writes all of them or none: what is taken
+// back leaves no allow on record.
+func (b *Broker) record(r *request, style style, rep reply) reply {
+	for i := range r.records {
+		rec := &r.records[i]
+		rec.ID, rec.Time, rec.LatencyUS = r.id, r.now, time.Since(r.began).Microseconds()
+		rec.Requester, rec.Client, rec.Source, rec.Count = r.who.Principal.ID(), r.client, r.source, 1
+		rec.Rev = b.cfg.Table.Rev().String()
+		rec.Outcome, rec.Reason, rec.Status = audit.Allow, rep.why, style.status(rep)
+		if rep.why != grants.None {
+			rec.Outcome = audit.Deny
+		}
+	}
+	err := b.cfg.Record(r.records)
+	if err == nil {
+		return rep
+	}
+	b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
+	if rep.undo != nil {
+		rep.undo()
+	}
+	return refused(grants.CannotRecord, rep.done)
 }
 
 func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Context, *request) reply) (rep reply) {
@@ -189,29 +224,61 @@ func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Co
 	return handle(ctx, r)
 }
 
-// note adds a record; the frame completes and writes it.
-func (r *request) note(rec audit.Record) { r.records = append(r.records, rec) }
+// decided notes on the request's one record what policy said.
+func (r *request) decided(ds []grants.Decision) { say(&r.records[0], ds) }
 
-// decide puts one batch to policy. Reasons: that of the first refusal;
-// Undecided when there was no full answer.
-func (b *Broker) decide(ctx context.Context, r *request, in []grants.Input) ([]grants.Decision, grants.Reason) {
+// say notes in a record the policies that made the decisions, and the revision
+// that they share.
+func say(rec *audit.Record, ds []grants.Decision) {
+	if len(ds) == 0 {
+		return
+	}
+	var ids []string
+	for _, d := range ds {
+		ids = append(ids, d.Policies...)
+	}
+	slices.Sort(ids)
+	rec.Policies, rec.Revision = slices.Compact(ids), ds[0].Revision
+}
+
+// ask puts one batch to policy. An error: there was no full answer, and nothing
+// of it counts.
+func (b *Broker) ask(ctx context.Context, in []grants.Input) ([]grants.Decision, error) {
 	ds, err := b.cfg.Decide(ctx, in)
 	if err == nil && len(ds) != len(in) {
-		err = errors.New("not one decision for each question")
+		err = fmt.Errorf("%d decisions for %d questions", len(ds), len(in))
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
+		return nil, err
+	}
+	return ds, nil
+}
+
+// refusal is why a decision does not allow; None if it does.
+func refusal(d grants.Decision) grants.Reason {
+	switch {
+	case d.Reason != grants.None:
+		return d.Reason
+	case !d.Allow:
+		return grants.Policy
+	}
+	return grants.None
+}
+
+// decide puts one batch to policy, all of which must be allowed. Reasons: that
+// of the first refusal; Undecided when there was no full answer.
+func (b *Broker) decide(ctx context.Context, r *request, in []grants.Input) ([]grants.Decision, grants.Reason) {
+	ds, err := b.ask(ctx, in)
+	if err != nil {
 		b.cfg.Logger.Error("deciding at the issue door", zap.String("decision", r.id), zap.Error(err))
 		return nil, grants.Undecided
 	}
 	for _, d := range ds {
-		switch {
-		case d.Reason != grants.None:
-			return ds, d.Reason
-		case !d.Allow:
-			return ds, grants.Policy
+		if why := refusal(d); why != grants.None {
+			return ds, why
 		}
 	}
 	return ds, grants.None

@@ -52,13 +52,13 @@ func TestOneServerOneTaskOncePerTool(t *testing.T) {
 		"[" + strings.Repeat(`{"type":"urn:toolgrant:grant:1","tool":"a/x","task":"t"},`, 16) + `{"type":"x"}]`:               "invalid_authorization_details",
 		`[{"type":"urn:toolgrant:grant:1","tool":"a/x","task":"t","constraints":"x"}]`:                                        "invalid_authorization_details",
 	} {
-		_, rep := b.readAsks(url.Values{"authorization_details": {text}})
+		_, rep := b.readExchange(url.Values{"authorization_details": {text}})
 		if rep.code != want || (want == "") != (rep.why == grants.None) {
 			t.Errorf("%.90s: %q %v, want %q", text, rep.code, rep.why, want)
 		}
 	}
 	// The resource is held against the details, too.
-	_, rep := b.readAsks(url.Values{"resource": {"https://b.internal"}, "authorization_details": {`[{"type":"urn:toolgrant:grant:1","tool":"a/x","task":"t"}]`}})
+	_, rep := b.readExchange(url.Values{"resource": {"https://b.internal"}, "authorization_details": {`[{"type":"urn:toolgrant:grant:1","tool":"a/x","task":"t"}]`}})
 	if rep.code != "invalid_target" {
 		t.Errorf("resource of another server: %q", rep.code)
 	}
@@ -78,18 +78,26 @@ func FuzzForm(f *testing.F) {
 		if rep.why != grants.None {
 			return
 		}
-		asks, rep := b.readAsks(form)
+		if rep := checkForm(form); rep.why != grants.None {
+			return
+		}
+		o, rep := b.readExchange(form)
 		if rep.why != grants.None {
 			return
 		}
 		seen := map[string]bool{}
-		for _, a := range asks {
-			if a.tool.Server != asks[0].tool.Server || a.task != asks[0].task || a.task == "" || seen[a.tool.ID] || a.ttl < 0 || a.maxCalls < 0 {
+		for _, a := range o.asks {
+			if a.tool.Server != o.asks[0].tool.Server || o.task == "" || seen[a.tool.ID] || a.ttl < 0 {
 				t.Fatalf("accepted: %q", body)
+			}
+			for _, bd := range a.bounds {
+				if bd.limit <= 0 {
+					t.Fatalf("accepted: %q", body)
+				}
 			}
 			seen[a.tool.ID] = true
 		}
-		if len(asks) == 0 {
+		if len(o.asks) == 0 {
 			t.Fatalf("accepted, and asks for nothing: %q", body)
 		}
 	})

@@ -2,6 +2,10 @@ package broker
 
 import (
 	"io"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/toolgrant/toolgrant/grants"
@@ -45,7 +49,7 @@ func (b *Broker) identify(r *request) (grants.Reason, string) {
 // verify checks that an identity token is genuine and meant for the broker and
 // for no tool server: one for both would let a server that sees it buy grants.
 func (b *Broker) verify(r *request, compact string) (grants.Reason, string) {
-	who, why := b.cfg.Identity.Verify(compact, r.now)
+	who, why := b.limits.verify(r, compact, b.cfg.Identity.Verify)
 	if why != grants.None {
 		return why, ""
 	}
@@ -59,7 +63,7 @@ func (b *Broker) verify(r *request, compact string) (grants.Reason, string) {
 		}
 	}
 	r.who = who // its denials are its own from here on, and never folded
-	if !b.limits.allow(who.Principal.ID()) {
+	if !b.limits.allow(r) {
 		return grants.Limit, "too many requests of this agent: wait a second"
 	}
 	return grants.None, ""
@@ -71,4 +75,47 @@ func (r *request) mustBeJSON() (grants.Reason, string) {
 		return grants.Encoding, "the body's content-type is application/json"
 	}
 	return grants.None, ""
+}
+
+// noBody refuses a body that nobody reads: who sends one means something by it.
+func (r *request) noBody() (grants.Reason, string) {
+	if len(r.body) > 0 {
+		return grants.Malformed, "this call takes no body"
+	}
+	return grants.None, ""
+}
+
+// parameters reads the query: the named ones alone, each at most once.
+func (r *request) parameters(names ...string) (url.Values, grants.Reason, string) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, grants.Malformed, "the query is not well formed"
+	}
+	for name, values := range q {
+		if !slices.Contains(names, name) {
+			return nil, grants.Malformed, "the query may have " + strings.Join(names, ", ") + ", and not " + strconv.Quote(cut(name))
+		}
+		if len(values) > 1 || values[0] == "" {
+			return nil, grants.Malformed, "in the query, " + name + " comes once, with a value"
+		}
+	}
+	return q, grants.None, ""
+}
+
+// cut keeps what a caller sent from growing an answer.
+func cut(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// sourceAddress is the address out of a request's RemoteAddr; "" for none.
+func sourceAddress(remote string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return ""
+	}
+	return at.Addr().Unmap().String()
 }

@@ -2,9 +2,7 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"mime"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -26,14 +24,11 @@ const (
 )
 
 // detailRequest is one object of authorization_details (RFC 9396, Section 2) of
-// our type; a member that is not here is refused.
+// our type.
 type detailRequest struct {
-	Type        string            `json:"type"`
-	Tool        string            `json:"tool"`
-	Task        grants.ID         `json:"task"`
-	TTL         *int64            `json:"ttl"`       // seconds; absent: DefaultTTL
-	MaxCalls    *int64            `json:"max_calls"` // absent: not counted
-	Constraints []json.RawMessage `json:"constraints"`
+	Type string    `json:"type"`
+	Task grants.ID `json:"task"`
+	wish
 }
 
 // exchange handles POST /oauth2/token: RFC 8693 token exchange, with RFC 9396
@@ -43,106 +38,107 @@ func (b *Broker) exchange(ctx context.Context, r *request) reply {
 	if rep.why != grants.None {
 		return rep
 	}
+	if rep := checkForm(form); rep.why != grants.None {
+		return rep
+	}
+	// Who asks comes before the client: its allowance, or its address's, pays for
+	// the client's signature, which is a new one each time.
 	if why, detail := b.verify(r, form.Get("subject_token")); why != grants.None {
 		return refused(why, detail)
 	}
-	asks, rep := b.readAsks(form)
+	if rep := b.authenticate(r, form); rep.why != grants.None {
+		return rep
+	}
+	if rep := b.sameParty(r); rep.why != grants.None {
+		return rep
+	}
+	o, rep := b.readExchange(form)
 	if rep.why != grants.None {
 		return rep
 	}
-	return b.issue(ctx, r, asks)
+	o.agent = r.who.Principal
+	return b.issue(ctx, r, o, func(tokens []tokenAnswer) any { return tokens[0] })
 }
 
-// readForm reads the parameters; RFC 6749, Section 3.2 forbids each of them, and
-// any other, to come twice.
+// badForm refuses a form with an error of the token endpoint.
+func badForm(code, detail string) reply {
+	return reply{why: grants.BadRequest, code: code, detail: detail}
+}
+
+// readForm reads the parameters. RFC 6749, Section 3.2 forbids each of them, and
+// any other, to come twice, and has one without a value count as absent.
 func (r *request) readForm() (url.Values, reply) {
-	bad := func(why grants.Reason, code, detail string) (url.Values, reply) {
-		return nil, reply{why: why, code: code, detail: detail}
+	if q := r.URL.Query(); q.Has("client_secret") || q.Has("client_assertion") {
+		return nil, reply{why: grants.BadCredential, code: invalidClient, detail: "a client authenticates in the form, never in the URL: URLs are logged"}
 	}
 	if r.URL.RawQuery != "" {
-		return bad(grants.BadRequest, "invalid_request", "parameters go into the form, not into the URL")
+		return nil, badForm("invalid_request", "parameters go into the form, not into the URL")
 	}
 	if ct, params, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || ct != "application/x-www-form-urlencoded" ||
 		params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
-		return bad(grants.BadRequest, "invalid_request", "the body is application/x-www-form-urlencoded")
+		return nil, badForm("invalid_request", "the body is application/x-www-form-urlencoded")
 	}
 	form, err := url.ParseQuery(string(r.body))
 	if err != nil {
-		return bad(grants.BadRequest, "invalid_request", "the form is not well formed")
+		return nil, badForm("invalid_request", "the form is not well formed")
 	}
 	for name, values := range form {
-		if len(values) > 1 {
-			detail := "a parameter came twice"
-			if name == "resource" || name == "audience" {
-				detail = "one token is for one server: ask once for each resource"
-			}
-			return bad(grants.BadRequest, "invalid_request", detail)
+		switch {
+		case len(values) > 1 && (name == "resource" || name == "audience"):
+			return nil, badForm("invalid_request", "one token is for one server: ask once for each resource, or for all of them by POST /v1/grants")
+		case len(values) > 1:
+			return nil, badForm("invalid_request", "a parameter came twice")
+		case values[0] == "":
+			delete(form, name)
 		}
-	}
-	// Clients authenticate by their subject token alone; whoever presents more
-	// must not be left to believe that it was looked at.
-	if r.Header.Get("Authorization") != "" || form.Has("client_secret") || form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return bad(grants.BadRequest, "invalid_client", "no client authentication is supported here: the subject_token says who asks")
-	}
-	switch gt := form.Get("grant_type"); {
-	case gt == "":
-		return bad(grants.BadRequest, "invalid_request", "grant_type is missing: "+grantTypeExchange)
-	case gt != grantTypeExchange:
-		return bad(grants.BadRequest, "unsupported_grant_type", "the one grant_type is "+grantTypeExchange)
-	case form.Get("subject_token") == "":
-		return bad(grants.BadRequest, "invalid_request", "subject_token is missing: the agent's identity token")
-	case !slices.Contains([]string{typeJWT, typeIDToken, typeAccessToken}, form.Get("subject_token_type")):
-		return bad(grants.BadRequest, "invalid_request", "subject_token_type is "+typeJWT)
-	case form.Has("actor_token"), form.Has("actor_token_type"):
-		return bad(grants.BadRequest, "invalid_request", "actor_token is not supported")
-	case form.Has("requested_token_type") && form.Get("requested_token_type") != typeAccessToken && form.Get("requested_token_type") != typeJWT:
-		return bad(grants.BadRequest, "invalid_request", "requested_token_type is "+typeAccessToken)
 	}
 	return form, reply{}
 }
 
-// ask is one tool that is asked for.
-type ask struct {
-	task        grants.ID
-	tool        *catalog.Tool
-	ttl         time.Duration // 0: DefaultTTL
-	maxCalls    int64         // 0: not counted
-	constraints []json.RawMessage
+// checkForm holds the form to RFC 8693, Section 2.1.
+func checkForm(form url.Values) reply {
+	switch gt := form.Get("grant_type"); {
+	case gt == "":
+		return badForm("invalid_request", "grant_type is missing: "+grantTypeExchange)
+	case gt != grantTypeExchange:
+		return badForm("unsupported_grant_type", "the one grant_type is "+grantTypeExchange)
+	case !form.Has("subject_token"):
+		return badForm("invalid_request", "subject_token is missing: the agent's identity token")
+	case !slices.Contains([]string{typeJWT, typeIDToken, typeAccessToken}, form.Get("subject_token_type")):
+		return badForm("invalid_request", "subject_token_type is "+typeJWT)
+	case form.Has("actor_token"), form.Has("actor_token_type"):
+		return badForm("invalid_request", "actor_token is not supported: who asks for another agent does so by POST /v1/grants")
+	case form.Has("requested_token_type") && form.Get("requested_token_type") != typeAccessToken && form.Get("requested_token_type") != typeJWT:
+		return badForm("invalid_request", "requested_token_type is "+typeAccessToken)
+	}
+	return reply{}
 }
 
-// readAsks reads what is asked for, in either form. All tools are of one
+// readExchange reads what is asked for, in either form. All tools are of one
 // server, since a token has one audience.
-func (b *Broker) readAsks(form url.Values) ([]ask, reply) {
+func (b *Broker) readExchange(form url.Values) (*order, reply) {
 	server, rep := b.readTarget(form)
 	if rep.why != grants.None {
 		return nil, rep
 	}
-	var asks []ask
+	var o *order
 	if form.Has("authorization_details") {
-		asks, rep = b.readDetails(form)
+		o, rep = b.readDetails(form)
 	} else {
-		asks, rep = b.readScope(form, server)
+		o, rep = b.readScope(form, server)
 	}
 	if rep.why != grants.None {
 		return nil, rep
 	}
-	seen := map[string]bool{}
-	for _, a := range asks {
+	for _, a := range o.asks {
 		if server == nil {
 			server = a.tool.Server
 		}
 		if a.tool.Server != server {
-			return nil, reply{why: grants.BadRequest, code: "invalid_target", detail: "one token is for one server: ask once for each server"}
+			return nil, badForm("invalid_target", "one token is for one server: ask once for each server, or for all of them by POST /v1/grants")
 		}
-		if a.task != asks[0].task {
-			return nil, reply{why: grants.BadRequest, code: "invalid_request", detail: "one token is for one task"}
-		}
-		if seen[a.tool.ID] {
-			return nil, reply{why: grants.BadRequest, code: "invalid_request", detail: "a tool came twice: ask for each once"}
-		}
-		seen[a.tool.ID] = true
 	}
-	return asks, reply{}
+	return o, once(o.asks)
 }
 
 // readTarget reads resource (RFC 8707) or audience: the server's URI, or its id.
@@ -164,145 +160,69 @@ func (b *Broker) readTarget(form url.Values) (*catalog.Server, reply) {
 	return found, reply{}
 }
 
-func (b *Broker) readDetails(form url.Values) ([]ask, reply) {
-	bad := func(code, detail string) ([]ask, reply) {
-		return nil, reply{why: grants.BadRequest, code: code, detail: detail}
-	}
-	for _, name := range []string{"scope", "task", "ttl"} {
+func (b *Broker) readDetails(form url.Values) (*order, reply) {
+	for _, name := range []string{"scope", "task", "ttl", "renew"} {
 		if form.Has(name) {
-			return bad("invalid_request", name+" and authorization_details do not go together")
+			return nil, badForm("invalid_request", name+" and authorization_details do not go together")
 		}
 	}
 	var details []detailRequest
 	if err := strictjson.Unmarshal([]byte(form.Get("authorization_details")), strictjson.Limits{}, &details); err != nil {
-		return bad("invalid_authorization_details", "authorization_details: "+err.Error())
+		return nil, badForm(badDetails, "authorization_details: "+err.Error())
 	}
 	if len(details) == 0 || len(details) > token.MaxDetails {
-		return bad("invalid_authorization_details", "authorization_details holds 1 to "+strconv.Itoa(token.MaxDetails)+" objects")
+		return nil, badForm(badDetails, "authorization_details holds "+tooMany+" objects")
 	}
-	var asks []ask
+	o := &order{task: details[0].Task}
 	for i, det := range details {
-		at := "authorization_details[" + strconv.Itoa(i) + "]: "
-		tool, ok := b.cfg.Catalog.Tool(det.Tool)
+		at := "authorization_details[" + strconv.Itoa(i) + "]"
 		switch {
 		case det.Type != token.DetailType:
-			return bad("invalid_authorization_details", at+`the one type is "`+token.DetailType+`"`)
-		case !ok:
-			return bad("invalid_authorization_details", at+"the catalogue has no such tool: write SERVER/TOOL")
+			return nil, badForm(badDetails, at+`: the one type is "`+token.DetailType+`"`)
 		case det.Task == "":
-			return bad("invalid_authorization_details", at+`"task" is missing`)
+			return nil, badForm(badDetails, at+`: "task" is missing`)
+		case det.Task != o.task:
+			return nil, badForm("invalid_request", at+": one token is for one task")
 		}
-		a := ask{task: det.Task, tool: tool, constraints: det.Constraints}
-		if det.TTL != nil {
-			if a.ttl, ok = seconds(*det.TTL, minTTL); !ok {
-				return nil, reply{why: grants.BadTTL, code: "invalid_authorization_details", detail: at + `"ttl" is a whole number of seconds, 2 or more`}
-			}
+		a, rep := b.read(det.wish, at)
+		if rep.why != grants.None {
+			return nil, rep
 		}
-		if det.MaxCalls != nil {
-			if a.maxCalls = *det.MaxCalls; a.maxCalls < 1 || a.maxCalls > 1<<31 {
-				return bad("invalid_authorization_details", at+`"max_calls" is a whole number, 1 or more`)
-			}
-		}
-		if _, err := grants.CompileConstraints(det.Constraints); err != nil {
-			return bad("invalid_authorization_details", at+"constraints: "+err.Error())
-		}
-		asks = append(asks, a)
+		o.asks = append(o.asks, a)
 	}
-	return asks, reply{}
+	return o, reply{}
 }
 
-func (b *Broker) readScope(form url.Values, server *catalog.Server) ([]ask, reply) {
-	bad := func(code, detail string) ([]ask, reply) {
-		return nil, reply{why: grants.BadRequest, code: code, detail: detail}
-	}
+func (b *Broker) readScope(form url.Values, server *catalog.Server) (*order, reply) {
 	scope := strings.Fields(form.Get("scope"))
+	renew := form.Get("renew")
 	switch {
 	case server == nil:
-		return bad("invalid_target", "say which server: resource=URI, or authorization_details")
+		return nil, badForm("invalid_target", "say which server: resource=URI, or authorization_details")
 	case len(scope) == 0 || len(scope) > token.MaxDetails:
-		return bad("invalid_scope", "scope names 1 to "+strconv.Itoa(token.MaxDetails)+" tools, with blanks between them")
-	case form.Get("task") == "":
-		return bad("invalid_request", "task is missing: start one, and send its id")
+		return nil, badForm("invalid_scope", "scope names "+tooMany+" tools, with blanks between them")
+	case !form.Has("task"):
+		return nil, badForm("invalid_request", "task is missing: start one, and send its id")
+	case renew != "" && len(scope) != 1:
+		return nil, badForm("invalid_request", "renew goes with a scope of one tool")
+	case renew != "" && !grants.ValidID(renew, grants.GrantPrefix):
+		return nil, badForm("invalid_request", "renew is the id of a grant")
 	}
 	var ttl time.Duration
 	if form.Has("ttl") {
 		n, err := strconv.ParseInt(form.Get("ttl"), 10, 64)
 		var ok bool
 		if ttl, ok = seconds(n, minTTL); err != nil || !ok {
-			return nil, reply{why: grants.BadTTL, code: "invalid_request", detail: "ttl is a whole number of seconds, 2 or more"}
+			return nil, reply{why: grants.BadTTL, code: "invalid_request", detail: b.ttlRange("ttl")}
 		}
 	}
-	var asks []ask
+	o := &order{task: form.Get("task")}
 	for _, name := range scope {
 		tool, ok := b.cfg.Catalog.Tool(name)
 		if !ok {
 			return nil, reply{why: grants.UnknownTool, code: "invalid_scope", detail: "scope: the catalogue has no such tool: write SERVER/TOOL"}
 		}
-		asks = append(asks, ask{task: form.Get("task"), tool: tool, ttl: ttl})
+		o.asks = append(o.asks, ask{tool: tool, ttl: ttl, renew: renew})
 	}
-	return asks, reply{}
-}
-
-// detailAnswer is one object of the answer's authorization_details: what was
-// granted (RFC 9396, Section 7).
-type detailAnswer struct {
-	Type              string            `json:"type"`
-	GrantID           grants.ID         `json:"grant_id"`
-	Tool              string            `json:"tool"`
-	Task              grants.ID         `json:"task"`
-	TTL               int64             `json:"ttl"` // seconds left
-	ExpiresAt         time.Time         `json:"expires_at"`
-	MaxCalls          int64             `json:"max_calls,omitempty"`
-	Constraints       []json.RawMessage `json:"constraints,omitempty"`
-	ConstraintsDigest grants.Digest     `json:"constraints_digest,omitzero"`
-	Reused            bool              `json:"reused"`
-}
-
-// tokenAnswer is RFC 8693, Section 2.2.1.
-type tokenAnswer struct {
-	AccessToken     string         `json:"access_token"`
-	IssuedTokenType string         `json:"issued_token_type"`
-	TokenType       string         `json:"token_type"`
-	ExpiresIn       int64          `json:"expires_in"`
-	Scope           string         `json:"scope"`
-	Details         []detailAnswer `json:"authorization_details"`
-}
-
-// answerToken mints one token for the grants and writes the answer.
-func (b *Broker) answerToken(r *request, gs []granted, rev grants.Rev) reply {
-	task, server := gs[0].task, gs[0].tool.Server
-	agent := gs[0].grant.Agent.ID()
-	ans := tokenAnswer{IssuedTokenType: typeAccessToken, TokenType: "Bearer"}
-	c := token.Claims{
-		Issuer: b.cfg.Issuer, Subject: agent, Audience: server.Resource, ID: grants.NewID(token.IDPrefix),
-		IssuedAt: r.now, NotBefore: gs[0].grant.NotBefore, Client: agent,
-		Task: token.Task{ID: task.ID, Kind: task.Kind}, Rev: rev,
-	}
-	var scope []string
-	for _, g := range gs {
-		digest, err := grants.ConstraintsDigest(g.grant.Constraints)
-		if err != nil {
-			return b.fault(r, "digesting constraints", err)
-		}
-		if g.end.After(c.Expires) {
-			c.Expires = g.end
-		}
-		c.Details = append(c.Details, token.Detail{
-			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, ConstraintsDigest: digest,
-		})
-		left := max(1, int64(g.end.Sub(b.cfg.Table.Now())/time.Second))
-		ans.ExpiresIn = max(ans.ExpiresIn, left)
-		ans.Details = append(ans.Details, detailAnswer{
-			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, Task: task.ID,
-			TTL: left, ExpiresAt: g.end, MaxCalls: g.maxCalls(),
-			Constraints: g.grant.Constraints, ConstraintsDigest: digest, Reused: g.reused,
-		})
-		scope = append(scope, g.tool.ID)
-	}
-	ans.Scope = strings.Join(scope, " ")
-	var err error
-	if ans.AccessToken, err = b.cfg.Keys.Mint(c); err != nil {
-		return b.fault(r, "minting a token", err)
-	}
-	return reply{status: http.StatusOK, body: ans}
+	return o, reply{}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,78 +20,132 @@ type granted struct {
 	tool   *catalog.Tool
 	task   *grants.Task
 	grant  grants.Grant
-	end    time.Time // of what was asked; a reused grant may last longer, its token does not
+	end    time.Time     // of what was asked; a reused grant may last longer, its token does not
+	old    *grants.Grant // that it renews; nil: none
 	reused bool
 }
 
-// maxCalls is what the grant's narrowest count of calls allows; 0: not counted.
-func (g *granted) maxCalls() int64 {
-	var n int64
-	for _, b := range g.grant.Budgets {
-		if b.Arg == "" && (n == 0 || b.Limit < n) {
-			n = b.Limit
-		}
-	}
-	return n
-}
-
-// issue decides what is asked and writes it: all of it, or nothing.
-func (b *Broker) issue(ctx context.Context, r *request, asks []ask) reply {
+// issue decides what is ordered and writes it: all of it, or nothing. body makes
+// the answer of the tokens, one for each server in the order of first mention.
+func (b *Broker) issue(ctx context.Context, r *request, o *order, body func([]tokenAnswer) any) reply {
 	view := b.cfg.Table.Rev() // before anything is read that the decision rests on
-	agent := r.who.Principal
-	for _, a := range asks {
-		rec := audit.Record{Kind: grants.ActionGrant, Agent: agent.ID(), Tool: a.tool.ID}
-		if grants.ValidID(a.task, grants.TaskPrefix) { // what was asked, known or not
-			rec.Task = a.task
-		}
-		r.note(rec)
-	}
-	task, why := b.cfg.Table.Task(asks[0].task)
-	if why == grants.NotFresh {
-		return refused(why, "")
-	}
-	if task == nil || !task.HasAgent(agent.ID()) {
-		return refused(grants.UnknownTask, "")
-	}
+	r.ordered(o)
+	task, why := b.orderedTask(r, o)
 	if why != grants.None {
 		return refused(why, "")
 	}
-	gs := make([]granted, len(asks))
-	in := make([]grants.Input, len(asks))
-	for i, a := range asks {
-		if gs[i], why = b.propose(r, task, a, view); why != grants.None {
-			return refused(why, "")
+	gs := make([]granted, len(o.asks))
+	var in []grants.Input
+	for i, a := range o.asks {
+		var rep reply
+		if gs[i], rep = b.propose(r, o, task, a, view); rep.why != grants.None {
+			return rep
 		}
-		in[i] = gs[i].grant.Asks(task, r.now)[0]
-		// What a policy may have refused it for, for who reads the record.
-		r.records[i].Note = fmt.Sprintf("kind=%s ttl=%d max_calls=%d constraints=%d groups=%s", task.Kind,
-			int64(gs[i].grant.TTL()/time.Second), gs[i].maxCalls(), len(a.constraints), strings.Join(agent.Groups, ","))
+		in = append(in, gs[i].grant.Asks(task, r.now)...)
+		r.records[i].Note = noteOf(&gs[i])
 	}
 	ds, why := b.decide(ctx, r, in)
-	r.decided(ds)
+	each := len(ds) / len(gs) // one asker, one agent: as many questions for each
+	for i := range gs {
+		say(&r.records[i], ds[i*each:(i+1)*each])
+	}
 	if why != grants.None {
 		return refused(why, "")
 	}
-	rev, rep := b.write(ctx, r, gs, ds)
+	rev, rep := b.write(ctx, r, gs, ds[0].Revision)
 	if rep.why != grants.None {
 		return rep
 	}
-	rep = b.answerToken(r, gs, rev)
-	rep.undo = func() { b.takeBack(r, gs) }
-	if rep.why != grants.None {
+	tokens, err := b.mintAll(r, gs, rev)
+	if err != nil {
 		b.takeBack(r, gs)
+		return b.fault(r, "minting a token", err)
+	}
+	rep = reply{status: 200, body: body(tokens), undo: func() { b.takeBack(r, gs) }}
+	if slices.ContainsFunc(gs, func(g granted) bool { return g.old != nil }) {
+		rep.done = "what was to be renewed has ended, and nothing stands in its place: ask for new grants"
 	}
 	return rep
 }
 
-// propose builds the grant that policy is asked about: the window is the
-// shortest of all that bound it, and never longer than was asked.
-func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) (granted, grants.Reason) {
-	ttl := a.ttl
+// ordered notes what was asked, known or not: one record for each tool.
+func (r *request) ordered(o *order) {
+	r.records = r.records[:0]
+	for _, a := range o.asks {
+		rec := audit.Record{Kind: grants.ActionGrant, Agent: o.agent.ID(), Tool: a.tool.ID}
+		if grants.ValidID(o.task, grants.TaskPrefix) {
+			rec.Task = o.task
+		}
+		r.records = append(r.records, rec)
+	}
+}
+
+// noteOf says what a policy may have refused it for, to who reads the record.
+func noteOf(p *granted) string {
+	g := &p.grant
+	note := fmt.Sprintf("kind=%s ttl=%d max_calls=%d max_sums=%d constraints=%d groups=%s", p.task.Kind,
+		int64(g.TTL()/time.Second), calls(g), len(sums(g)), len(g.Constraints), strings.Join(g.Agent.Groups, ","))
+	if p.old != nil {
+		note += " renews=" + p.old.ID
+	}
+	return note
+}
+
+// orderedTask finds the task before policy says anything about tools. It must
+// name the agent, and who asks is that agent or the task's owner: to others it
+// is unknown.
+func (b *Broker) orderedTask(r *request, o *order) (*grants.Task, grants.Reason) {
+	task, why := b.cfg.Table.Task(o.task)
+	me := r.who.Principal
+	switch {
+	case why == grants.NotFresh:
+		return nil, why
+	case task == nil, !task.HasAgent(o.agent.ID()), !is(me, o.agent) && !is(me, task.Owner):
+		return nil, grants.UnknownTask
+	}
+	return task, why
+}
+
+// is reports whether two principals are the same agent, whatever their groups.
+func is(a, b grants.Principal) bool { return a.Issuer == b.Issuer && a.Subject == b.Subject }
+
+// propose builds the grant that policy is asked about.
+func (b *Broker) propose(r *request, o *order, task *grants.Task, a ask, view grants.Rev) (granted, reply) {
+	begin, end, rep := b.window(r, task, a.ttl)
+	if rep.why != grants.None {
+		return granted{}, rep
+	}
+	p := granted{tool: a.tool, task: task, end: end}
+	shared, asked := b.cfg.Table.TaskBudgets(task.ID, a.tool.ID), compact(a.constraints)
+	g := grants.Grant{Constraints: asked, Budgets: shared}
+	if a.renew != "" {
+		if p.old, rep = b.renewable(r, o, a); rep.why != grants.None {
+			return granted{}, rep
+		}
+		g = inPlaceOf(p.old, asked, shared)
+		if _, err := grants.CompileConstraints(g.Constraints); err != nil {
+			return granted{}, reply{why: grants.BadRequest, code: badDetails, detail: "with those of the grant to renew, constraints: " + err.Error()}
+		}
+	}
+	g.ID, g.Task, g.Tool, g.Pin = grants.NewID(grants.GrantPrefix), task.ID, a.tool.ID, grants.Digest(a.tool.Digest)
+	g.Agent, g.Requester, g.Identity = o.agent, r.who.Principal, r.who.Digest
+	if g.Client = r.client; g.Client == "" {
+		g.Client = g.Agent.ID()
+	}
+	g.NotBefore, g.Expires, g.Rev = begin, end, view
+	if g.Budgets = budgets(g.Budgets, g.ID, task.ID, a.tool.ID, a.bounds); len(g.Budgets) > grants.MaxBudgets {
+		return granted{}, reply{why: grants.BadRequest, code: badDetails, detail: fmt.Sprintf("%s: a grant has at most %d budgets, with those that the task has for the tool", a.tool.ID, grants.MaxBudgets)}
+	}
+	p.grant = g
+	return p, reply{}
+}
+
+// window is the shortest of all that bounds it, and never longer than was asked.
+func (b *Broker) window(r *request, task *grants.Task, ttl time.Duration) (begin, end time.Time, rep reply) {
 	if ttl == 0 {
 		ttl = DefaultTTL
 	}
-	end := r.now.Add(min(ttl, b.cfg.MaxTTL))
+	end = r.now.Add(min(ttl, b.cfg.MaxTTL))
 	for _, bound := range []time.Time{task.Deadline, r.who.Expires} {
 		if bound.Before(end) {
 			end = bound
@@ -98,58 +153,31 @@ func (b *Broker) propose(r *request, task *grants.Task, a ask, view grants.Rev) 
 	}
 	// Whole seconds, as the token's claims have them; both round down, so the
 	// token never says more than the table, and an asked 300 s reads 300.
-	begin := r.now.Truncate(time.Second).UTC()
-	end = end.Truncate(time.Second).UTC()
+	begin, end = r.now.Truncate(time.Second).UTC(), end.Truncate(time.Second).UTC()
 	if end.Sub(r.now) < time.Second { // an answer could not say how long it lasts
-		return granted{}, grants.BadTTL
+		rep = refused(grants.BadTTL, fmt.Sprintf("no whole second is left: the task ends at %s, the identity token at %s",
+			task.Deadline.UTC().Format(time.RFC3339), r.who.Expires.UTC().Format(time.RFC3339)))
 	}
-	g := grants.Grant{
-		ID: grants.NewID(grants.GrantPrefix), Task: task.ID, Client: r.who.Principal.ID(),
-		Agent: r.who.Principal, Requester: r.who.Principal, Identity: r.who.Digest,
-		Tool: a.tool.ID, Pin: grants.Digest(a.tool.Digest),
-		NotBefore: begin, Expires: end, Constraints: compact(a.constraints), Rev: view,
-	}
-	g.Budgets = b.budgets(task.ID, a, g.ID)
-	return granted{tool: a.tool, task: task, grant: g, end: end}, grants.None
-}
-
-// budgets are those that the task and tool have already, which asking again
-// neither drops nor refills, and what the ask adds: the first count becomes the
-// task's, a narrower one later the grant's own.
-func (b *Broker) budgets(task grants.ID, a ask, id grants.ID) []grants.Budget {
-	have := b.cfg.Table.TaskBudgets(task, a.tool.ID)
-	if a.maxCalls == 0 {
-		return have
-	}
-	i := slices.IndexFunc(have, func(b grants.Budget) bool { return b.Arg == "" })
-	switch {
-	case i < 0:
-		return append(have, grants.Budget{Key: grants.TaskBudget(task, a.tool.ID, ""), Limit: a.maxCalls})
-	case a.maxCalls < have[i].Limit:
-		return append(have, grants.Budget{Key: grants.GrantBudget(id, ""), Limit: a.maxCalls})
-	}
-	return have
+	return begin, end, rep
 }
 
 // write puts the grants into the store, but for those that are there already,
-// and waits until the table has them.
-func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grants.Decision) (grants.Rev, reply) {
+// and waits until the table has them and, of those that were renewed, the end.
+func (b *Broker) write(ctx context.Context, r *request, gs []granted, policy grants.Digest) (grants.Rev, reply) {
 	var fresh []grants.Grant
 	rev := b.cfg.Table.Rev()
-	// The token ends with the last of what was asked; a grant that lasts longer
-	// than its own ask may be in it only if that is the same instant.
-	oneEnd := !slices.ContainsFunc(gs, func(g granted) bool { return !g.end.Equal(gs[0].end) })
 	for i := range gs {
-		gs[i].grant.Policy = ds[i].Revision
-		if old := b.living(&gs[i]); old != nil && (oneEnd || old.Expires.Equal(gs[i].end)) {
-			gs[i].grant, gs[i].reused = *old, true
+		g := &gs[i]
+		g.grant.Policy = policy
+		if old := b.living(g, gs); old != nil {
+			g.grant, g.reused = *old, true
 			if old.Rev.Compare(rev) > 0 {
 				rev = old.Rev
 			}
 		} else {
-			fresh = append(fresh, gs[i].grant)
+			fresh = append(fresh, g.grant)
 		}
-		r.records[i].Grant = gs[i].grant.ID
+		r.records[i].Grant = g.grant.ID
 	}
 	if len(fresh) == 0 {
 		return rev, reply{}
@@ -159,37 +187,56 @@ func (b *Broker) write(ctx context.Context, r *request, gs []granted, ds []grant
 		b.takeBack(r, gs)
 		return rev, b.fault(r, "issuing grants", err)
 	}
-	if why != grants.None {
+	switch why {
+	case grants.None:
+	case grants.Limit:
+		return rev, refused(why, "the agent, or all together, have as many live grants as there may be: revoke some, or let them end")
+	default:
 		return rev, refused(why, "")
 	}
 	if err := b.settle(rev); err != nil {
 		b.takeBack(r, gs)
 		return rev, b.fault(r, "waiting for the table", err)
 	}
-	return rev, reply{}
+	rev, rep := b.supersede(ctx, r, gs, rev)
+	if rep.why != grants.None {
+		b.takeBack(r, gs)
+	}
+	return rev, rep
 }
 
 // living finds a live grant that is what is proposed, with time enough: policy
-// has said yes again, and nothing is written anew.
-func (b *Broker) living(p *granted) *grants.Grant {
-	for _, l := range b.cfg.Table.TaskGrants(p.task.ID, p.tool.ID) {
-		if g := l.Grant(); same(g, &p.grant) && !g.Expires.Before(p.grant.Expires) {
+// has said yes again, and nothing is written anew. A token ends with the last
+// of what was asked of its server; so a grant that lasts longer than its own
+// ask may be in it only if all of them end at that instant.
+func (b *Broker) living(p *granted, gs []granted) *grants.Grant {
+	if p.old != nil {
+		return nil // a renewal is a grant of its own
+	}
+	oneEnd := !slices.ContainsFunc(gs, func(g granted) bool { return g.tool.Server == p.tool.Server && !g.end.Equal(p.end) })
+	for _, l := range b.cfg.Table.Holding(p.task.ID, p.tool.ID, p.grant.Agent.ID()) {
+		g := l.Grant()
+		if same(g, &p.grant) && !g.Expires.Before(p.grant.Expires) && (oneEnd || g.Expires.Equal(p.end)) {
 			return g
 		}
 	}
 	return nil
 }
 
-// same reports whether two grants differ in id, window and revision alone.
+// same reports whether two grants differ in id, window, revision and what they
+// renew alone.
 func same(a, b *grants.Grant) bool {
-	return a.Agent.ID() == b.Agent.ID() && slices.Equal(a.Agent.Groups, b.Agent.Groups) &&
+	return samePrincipal(a.Agent, b.Agent) && samePrincipal(a.Requester, b.Requester) &&
 		slices.Equal(a.Actors, b.Actors) && a.Client == b.Client && a.Parent == b.Parent &&
 		a.Task == b.Task && a.Tool == b.Tool && a.CNF == b.CNF && a.Identity == b.Identity && a.Policy == b.Policy && a.Pin == b.Pin &&
-		a.Requester.ID() == b.Requester.ID() &&
 		slices.EqualFunc(a.Budgets, b.Budgets, func(x, y grants.Budget) bool {
 			own := x.Key == grants.GrantBudget(a.ID, x.Arg) && y.Key == grants.GrantBudget(b.ID, y.Arg)
 			return (own || x.Key == y.Key) && x.Arg == y.Arg && x.Limit == y.Limit
 		}) && slices.EqualFunc(a.Constraints, b.Constraints, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
+}
+
+func samePrincipal(a, b grants.Principal) bool {
+	return is(a, b) && slices.Equal(a.Groups, b.Groups) && maps.Equal(a.Tags, b.Tags)
 }
 
 // compact takes the white space out of constraints, so that two ways of

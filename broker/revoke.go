@@ -3,9 +3,9 @@ package broker
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"time"
 
-	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/grants"
 )
 
@@ -15,11 +15,14 @@ import (
 // answered alike.
 func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	id := r.PathValue("id")
-	r.note(audit.Record{Kind: grants.ActionRevoke})
+	rec := &r.records[0]
 	if grants.ValidID(id, grants.GrantPrefix) { // what was asked, known or not
-		r.records[0].Grant = id
+		rec.Grant = id
 	}
 	if why, detail := b.identify(r); why != grants.None {
+		return refused(why, detail)
+	}
+	if why, detail := r.noBody(); why != grants.None {
 		return refused(why, detail)
 	}
 	if !b.cfg.Table.Fresh() {
@@ -28,12 +31,9 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	g, task := b.cfg.Table.Grant(id)
 	known := g != nil
 	if !known {
-		g, task = b.nobodysGrant(r.now)
+		g, task = nobodysGrant(b.cfg.Catalog.Servers[0].Tools[0].ID, r.now)
 	}
-	ds, why := b.decide(ctx, r, []grants.Input{{
-		Action: grants.ActionRevoke, Requester: r.who.Principal, Principal: r.who.Principal,
-		Tool: g.Tool, Task: task, Grant: g, At: r.now,
-	}})
+	ds, why := b.decide(ctx, r, []grants.Input{b.mayRevoke(r, g, task)})
 	r.decided(ds)
 	if why == grants.Undecided {
 		return refused(why, "")
@@ -41,23 +41,122 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	if why != grants.None || !known {
 		return refused(grants.UnknownGrant, "")
 	}
-	rec := &r.records[0]
 	rec.Task, rec.Tool, rec.Agent = g.Task, g.Tool, g.Agent.ID()
 	end := grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires}
 	if rep := b.fence(ctx, r, "revoking a grant", end); rep.why != grants.None {
 		return rep
 	}
 	return reply{
-		status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": "revoked"},
+		status: http.StatusOK, body: map[string]string{"grant": g.ID, "state": stateRevoked},
 		done: "the grant is revoked, but that is not on record: ask again until it is",
 	}
 }
 
-// nobodysGrant is put to policy in place of one that is not there.
-func (b *Broker) nobodysGrant(now time.Time) (*grants.Grant, *grants.Task) {
+// mayRevoke asks whether the caller may revoke a grant.
+func (b *Broker) mayRevoke(r *request, g *grants.Grant, task *grants.Task) grants.Input {
+	return grants.Input{
+		Action: grants.ActionRevoke, Requester: r.who.Principal, Principal: r.who.Principal,
+		Tool: g.Tool, Task: task, Grant: g, At: r.now,
+	}
+}
+
+// nobodysGrant is put to policy in place of one that is not there, and for any
+// grant whatever.
+func nobodysGrant(tool string, now time.Time) (*grants.Grant, *grants.Task) {
 	task := nobodysTask(now)
 	return &grants.Grant{
 		ID: grants.GrantPrefix, Task: task.ID, Agent: task.Owner, Requester: task.Owner,
-		Tool: b.cfg.Catalog.Servers[0].Tools[0].ID, NotBefore: now, Expires: task.Deadline,
+		Tool: tool, NotBefore: now, Expires: task.Deadline,
 	}, task
+}
+
+// fenceAnswer is the answer of DELETE /v1/grants?…
+type fenceAnswer struct {
+	Scope grants.Scope `json:"scope"`
+	Key   string       `json:"key"`
+	State string       `json:"state"`
+}
+
+// revokeMany handles DELETE /v1/grants?task=, ?agent= or ?tool=: one fence for
+// everything that it matches and that was written before it.
+func (b *Broker) revokeMany(ctx context.Context, r *request) reply {
+	q, why, detail := r.parameters("task", "agent", "tool")
+	if why == grants.None && len(q) != 1 {
+		why, detail = grants.BadRequest, "say which grants: task=ID, agent=ALIAS/SUBJECT or tool=SERVER/TOOL, one of them"
+	}
+	r.aims(q)
+	// Who asks comes first: what is wrong with the rest is for callers alone.
+	if why, detail := b.identify(r); why != grants.None {
+		return refused(why, detail)
+	}
+	if why != grants.None {
+		return refused(why, detail)
+	}
+	if why, detail := r.noBody(); why != grants.None {
+		return refused(why, detail)
+	}
+	if q.Has("task") {
+		return b.end(ctx, r, q.Get("task"), func(id grants.ID) any {
+			return fenceAnswer{grants.ScopeTask, id, stateEnded}
+		})
+	}
+	f, in, rep := b.wholesale(r, q)
+	if rep.why != grants.None {
+		return rep
+	}
+	ds, why := b.decide(ctx, r, in)
+	r.decided(ds)
+	if why == grants.Policy {
+		return refused(why, "policy does not permit you to revoke any grant whatever of "+f.Key+": revoke those that you may one by one")
+	}
+	if why != grants.None {
+		return refused(why, "")
+	}
+	if rep := b.fence(ctx, r, "revoking grants", f); rep.why != grants.None {
+		return rep
+	}
+	return reply{
+		status: http.StatusOK, body: fenceAnswer{f.Scope, f.Key, stateRevoked},
+		done: "the grants are revoked, but that is not on record: ask again until it is",
+	}
+}
+
+// aims notes on record what is to be revoked.
+func (r *request) aims(q url.Values) {
+	rec := &r.records[0]
+	if q.Has("task") {
+		rec.Kind = grants.ActionEndTask
+		r.named(q.Get("task"))
+	}
+	rec.Agent, rec.Tool = q.Get("agent"), q.Get("tool")
+}
+
+// wholesale gives the fence on an agent or a tool, and what policy has to allow
+// all of: revoking a grant of which nothing is known but that. So it is not
+// enough to own the tasks of which grants there happen to be.
+func (b *Broker) wholesale(r *request, q url.Values) (grants.Fence, []grants.Input, reply) {
+	// No grant outlives its task, and no task lasts longer than this.
+	f := grants.Fence{Why: grants.Revoked, Until: r.now.Add(b.cfg.MaxTask)}
+	var in []grants.Input
+	if q.Has("tool") {
+		f.Scope, f.Key = grants.ScopeTool, q.Get("tool")
+		if _, ok := b.cfg.Catalog.Tool(f.Key); !ok {
+			return f, nil, refused(grants.UnknownTool, "")
+		}
+		g, task := nobodysGrant(f.Key, r.now)
+		return f, []grants.Input{b.mayRevoke(r, g, task)}, reply{}
+	}
+	f.Scope, f.Key = grants.ScopeAgent, q.Get("agent")
+	agent, ok := agentOf(f.Key)
+	if !ok {
+		return f, nil, refused(grants.Malformed, "agent: write ISSUER-ALIAS/SUBJECT")
+	}
+	for i := range b.cfg.Catalog.Servers {
+		for _, t := range b.cfg.Catalog.Servers[i].Tools {
+			g, task := nobodysGrant(t.ID, r.now)
+			g.Agent = agent
+			in = append(in, b.mayRevoke(r, g, task))
+		}
+	}
+	return f, in, reply{}
 }

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/strictjson"
 )
@@ -21,15 +20,35 @@ type taskRequest struct {
 	Kind   string   `json:"kind"`
 	Agents []string `json:"agents"` // absent: the caller alone
 	TTL    *int64   `json:"ttl"`    // whole seconds; absent: as long as may be
+	Beat   *int64   `json:"beat"`   // whole seconds; absent: it may be silent
 }
 
-// taskAnswer is its answer, 201.
+// taskAnswer is a task as callers see it.
 type taskAnswer struct {
 	Task     grants.ID `json:"task"`
 	Kind     string    `json:"kind"`
 	Owner    string    `json:"owner"`
 	Agents   []string  `json:"agents"`
 	Deadline time.Time `json:"deadline"` // RFC 3339
+	Beat     int64     `json:"beat"`     // seconds; 0: none
+	State    string    `json:"state"`    // stateOpen or stateEnded
+
+	// Grants are the live ones that the caller may see; nil where a task is one
+	// of a list, or has just been started.
+	Grants []grantAnswer `json:"grants,omitzero"`
+}
+
+const (
+	stateOpen    = "open"
+	stateEnded   = "ended"
+	stateRevoked = "revoked"
+)
+
+func answerTask(t *grants.Task, state string) taskAnswer {
+	return taskAnswer{
+		Task: t.ID, Kind: t.Kind, Owner: t.Owner.ID(), Agents: t.Agents,
+		Deadline: t.Deadline, Beat: int64(t.Beat / time.Second), State: state,
+	}
 }
 
 const (
@@ -40,7 +59,6 @@ const (
 
 // startTask handles POST /v1/tasks.
 func (b *Broker) startTask(ctx context.Context, r *request) reply {
-	r.note(audit.Record{Kind: grants.ActionStartTask})
 	if why, detail := b.identify(r); why != grants.None {
 		return refused(why, detail)
 	}
@@ -61,17 +79,21 @@ func (b *Broker) startTask(ctx context.Context, r *request) reply {
 		b.undo(r, endOf(task))
 		return b.fault(r, "starting a task", err)
 	}
-	if why != grants.None {
+	switch why {
+	case grants.None:
+	case grants.Limit:
+		return refused(why, "you, or all together, have as many open tasks as there may be: end one")
+	default:
 		return refused(why, "")
 	}
 	if err := b.settle(rev); err != nil {
 		b.undo(r, endOf(task))
 		return b.fault(r, "waiting for the table", err)
 	}
+	b.pulses.beat(task, time.Now())
 	return reply{
-		status: http.StatusCreated,
-		body:   taskAnswer{task.ID, task.Kind, task.Owner.ID(), task.Agents, task.Deadline},
-		undo:   func() { b.undo(r, endOf(task)) },
+		status: http.StatusCreated, body: answerTask(task, stateOpen),
+		undo: func() { b.pulses.forget(task.ID); b.undo(r, endOf(task)) },
 	}
 }
 
@@ -94,9 +116,8 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 		agents = []string{r.who.Principal.ID()}
 	}
 	for _, a := range agents {
-		alias, sub, ok := strings.Cut(a, "/")
-		if !ok || alias == "" || sub == "" || len(a) > maxAgent || !printable(a) {
-			return nil, grants.Malformed, fmt.Sprintf("agent %.64q: write ISSUER-ALIAS/SUBJECT", a)
+		if _, ok := agentOf(a); !ok {
+			return nil, grants.Malformed, fmt.Sprintf("agent %q: write ISSUER-ALIAS/SUBJECT", cut(a))
 		}
 	}
 	slices.Sort(agents)
@@ -104,13 +125,29 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 	if req.TTL != nil {
 		var ok bool
 		if ttl, ok = seconds(*req.TTL, 1); !ok {
-			return nil, grants.BadTTL, `"ttl" is a whole number of seconds, 1 or more`
+			return nil, grants.BadTTL, fmt.Sprintf(`"ttl" is a whole number of seconds, 1 or more; what is over %d is cut to that`, b.cfg.MaxTask/time.Second)
+		}
+	}
+	var beat time.Duration
+	if req.Beat != nil {
+		if beat = time.Duration(*req.Beat) * time.Second; *req.Beat < minBeat || *req.Beat > maxBeat {
+			return nil, grants.BadTTL, fmt.Sprintf(`"beat" is a whole number of seconds from %d to %d: silent for so long, the task ends`, minBeat, maxBeat)
 		}
 	}
 	return &grants.Task{
 		ID: grants.NewID(grants.TaskPrefix), Kind: req.Kind, Owner: r.who.Principal, Agents: slices.Compact(agents),
-		Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(),
+		Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(), Beat: beat,
 	}, grants.None, ""
+}
+
+// agentOf reads an agent id: who that is without what an identity token would
+// say of it.
+func agentOf(id string) (grants.Principal, bool) {
+	alias, sub, ok := strings.Cut(id, "/")
+	if !ok || alias == "" || sub == "" || len(id) > maxAgent || !printable(id) {
+		return grants.Principal{}, false
+	}
+	return grants.Principal{Issuer: alias, Subject: sub}, true
 }
 
 // endOf is the fence that ends a task.
@@ -121,17 +158,27 @@ func endOf(task *grants.Task) grants.Fence {
 // endTask handles POST /v1/tasks/{id}/end. Ending what has ended is done, for
 // about a minute: then it is forgotten, and unknown.
 func (b *Broker) endTask(ctx context.Context, r *request) reply {
-	id := r.PathValue("id")
-	r.note(audit.Record{Kind: grants.ActionEndTask})
-	if grants.ValidID(id, grants.TaskPrefix) { // what was asked, known or not
-		r.records[0].Task = id
-	}
+	r.named(r.PathValue("id"))
 	if why, detail := b.identify(r); why != grants.None {
 		return refused(why, detail)
 	}
-	if len(r.body) > 0 {
-		return refused(grants.Malformed, "this call takes no body")
+	if why, detail := r.noBody(); why != grants.None {
+		return refused(why, detail)
 	}
+	return b.end(ctx, r, r.PathValue("id"), func(id grants.ID) any {
+		return map[string]string{"task": id, "state": stateEnded}
+	})
+}
+
+// named notes the task that was asked about, known or not.
+func (r *request) named(task grants.ID) {
+	if grants.ValidID(task, grants.TaskPrefix) {
+		r.records[0].Task = task
+	}
+}
+
+// end ends a task, if policy lets the caller.
+func (b *Broker) end(ctx context.Context, r *request, id grants.ID, body func(grants.ID) any) reply {
 	task, why := b.ownTask(ctx, r, id, grants.ActionEndTask)
 	if why != grants.None {
 		return refused(why, "")
@@ -139,8 +186,9 @@ func (b *Broker) endTask(ctx context.Context, r *request) reply {
 	if rep := b.fence(ctx, r, "ending a task", endOf(task)); rep.why != grants.None {
 		return rep
 	}
+	b.pulses.forget(task.ID)
 	return reply{
-		status: http.StatusOK, body: map[string]string{"task": task.ID, "state": "ended"},
+		status: http.StatusOK, body: body(task.ID),
 		done: "the task has ended, but that is not on record: ask again until it is",
 	}
 }
@@ -173,15 +221,6 @@ func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*g
 // nobodysTask is put to policy in place of one that is not there.
 func nobodysTask(now time.Time) *grants.Task {
 	return &grants.Task{ID: grants.TaskPrefix, Kind: "-", Owner: grants.Principal{Issuer: "-", Subject: "-"}, Deadline: now.Add(time.Minute)}
-}
-
-// decided notes what policy said, decision by record.
-func (r *request) decided(ds []grants.Decision) {
-	for i := range r.records {
-		if i < len(ds) {
-			r.records[i].Policies, r.records[i].Revision = ds[i].Policies, ds[i].Revision
-		}
-	}
 }
 
 // fence ends something and waits until this process's table knows; none of the

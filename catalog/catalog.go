@@ -67,7 +67,7 @@ type Tool struct {
 	Sets              []string      // names of sets for policy; sorted
 	Timeout           time.Duration // of the whole exchange with the tool; whole milliseconds
 	PassAuthorization bool          // the Authorization header goes on to the tool
-	Credential        string        // lower-case header that carries its calls' credential; "": the one of the configuration
+	Credential        string        // header that carries the credential of its calls, its own or its server's; "": the configuration's (CredentialIn)
 	Opaque            []string      // JSON Pointers (RFC 6901) into the input that policy does not see; sorted
 
 	Query  map[string]*Schema // name -> scalar; empty: no query parameter is declared
@@ -177,6 +177,7 @@ type canonicalTool struct {
 	Sets                       []string           `json:",omitempty"`
 	Timeout                    int64              // milliseconds
 	PassAuthorization          bool               `json:",omitempty"`
+	Credential                 string             `json:",omitempty"`
 	Opaque                     []string           `json:",omitempty"`
 	Query, Header              map[string]*Schema `json:",omitempty"`
 	Body                       *Schema            `json:",omitempty"`
@@ -191,7 +192,7 @@ func (t *Tool) digest() [32]byte {
 	return digest(toolPrefix, canonicalTool{
 		ID: t.ID, Resource: t.Server.Resource, Method: t.Method, Path: t.Path,
 		Sets: t.Sets, Timeout: t.Timeout.Milliseconds(), PassAuthorization: t.PassAuthorization,
-		Opaque: t.Opaque, Query: t.Query, Header: t.Header, Body: t.Body,
+		Credential: t.Credential, Opaque: t.Opaque, Query: t.Query, Header: t.Header, Body: t.Body,
 	})
 }
 

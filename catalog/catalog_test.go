@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
 )
 
 const twoServers = `
@@ -52,6 +53,8 @@ func mustParse(t testing.TB, text string) *Catalog {
 	}
 	return c
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParse(t *testing.T) {
 	c := mustParse(t, twoServers)
@@ -180,7 +183,9 @@ func TestDigestChangesWithTheMeaning(t *testing.T) {
 		{"[write, month-end]", "[write]", true},
 		{"timeout: 5s", "timeout: 6s", true},
 		{"opaque: [/body/note, /body/a~1b]", "opaque: [/body/note]", true},
-		{"timeout: 5s", "timeout: 5s\n    pass_authorization: true", true},
+		{"timeout: 5s", "timeout: 5s\n    pass_authorization: true\n    credential: x-c", true},
+		{"timeout: 5s", "timeout: 5s\n    credential: x-c", true},
+		{"upstream: 127.0.0.1:8080", "upstream: 127.0.0.1:8080\n  credential: x-d", true},
 		{"[pdf, csv]", "[pdf]", true},
 		{"type: integer", "type: number", true},
 		{"from 1", "from 0", true},
@@ -325,6 +330,13 @@ func TestParseRefuses(t *testing.T) {
 		{"timeout negative", one("    timeout: -1s\n"), "above 0"},
 		{"timeout too long", one("    timeout: 1h1ms\n"), "at most 1h"},
 		{"timeout too fine", one("    timeout: 1us\n"), "whole milliseconds"},
+		{"credential a number", one("    credential: 1\n"), `"credential" must be a string`},
+		{"credential in capitals", one("    credential: X-Token\n"), `9:17: credential header "X-Token": must be a lower-case`},
+		{"credential with another use", one("    credential: host\n"), `9:17: credential header "host": that header has another use`},
+		{"credential of a server", with("upstream:", "credential: cookie\n  upstream:"), `4:15: credential header "cookie"`},
+		{"credential that is an input", one("    credential: x-t\n    header: {x-t: {type: string}}\n"), `6:5: tool s/t: its input header "x-t" is the credential header`},
+		{"credential that is another tool's input", one("    header: {x-t: {type: string}}\n  - {tool: u, method: GET, path: /u, credential: x-t}\n"), `6:5: tool s/t: its input header "x-t"`},
+		{"credential that is passed on", one("    credential: authorization\n    pass_authorization: true\n"), `6:5: tool s/t: pass_authorization would hand`},
 		{"pass_authorization text", one("    pass_authorization: \"true\"\n"), "must be true or false"},
 
 		{"opaque not a pointer", one("    opaque: [body]\n    body: {type: object}\n"), "must be a JSON Pointer"},
@@ -440,6 +452,7 @@ func TestLoad(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(twoServers))
 	f.Add([]byte(sameMeaning))
+	f.Add([]byte(one("    credential: x-t\n    header: {x-u: {type: string}}\n")))
 	f.Add([]byte(one("    body: {type: array, items: {type: string, enum: [a]}}\n")))
 	for _, s := range []string{"a: &a [*a]", "? a\n: b", "- - a", "!!str a", "%YAML 1.2\n---\na", "a: |2\n   b", "\"\\xff\"", "a: 'b'\nc: >-\n d"} {
 		f.Add([]byte(s))
@@ -458,6 +471,11 @@ func FuzzParse(f *testing.F) {
 				if got, ok := c.Tool(tool.ID); !ok || got != tool || tool.Server != &c.Servers[i] {
 					t.Errorf("tool %s is not found by its id", tool.ID)
 				}
+				for _, h := range c.CredentialHeaders("") {
+					if tool.Header[h] != nil || h == "authorization" && tool.PassAuthorization && tool.Credential == h {
+						t.Errorf("tool %s would get a credential in %q", tool.ID, h)
+					}
+				}
 				if route := tool.Method + " " + tool.Path; routes[route] {
 					t.Errorf("route %s is there twice", route)
 				} else {
@@ -472,4 +490,52 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the same text gives another digest, or error %v", err)
 		}
 	})
+}
+
+func TestCredential(t *testing.T) {
+	c := mustParse(t, `
+servers:
+- id: a
+  resource: https://a
+  upstream: 127.0.0.1:1
+  credential: x-a-token
+  http:
+  - {tool: default, method: GET, path: /a/default}
+  - {tool: own, method: GET, path: /a/own, credential: x-own-token, pass_authorization: true}
+- {id: b, resource: "https://b", upstream: "127.0.0.1:2", http: [{tool: t, method: GET, path: /b/t, header: {x-b: {type: string}}}]}
+`)
+	for id, want := range map[string]string{"a/default": "x-a-token", "a/own": "x-own-token", "b/t": "authorization"} {
+		tool, _ := c.Tool(id)
+		if got := tool.CredentialIn("authorization"); got != want {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
+	if diff := cmp.Diff([]string{"authorization", "x-a-token", "x-own-token"}, c.CredentialHeaders("authorization")); diff != "" {
+		t.Errorf("CredentialHeaders (-want +got):\n%s", diff)
+	}
+	for def, want := range map[string]string{
+		"authorization": "", "x-grant": "", "x-a-token": "",
+		"x-b":    `tool b/t: its input header "x-b" is the credential header of some tool`,
+		"Cookie": "must be a lower-case", "x_b": "must be a lower-case", "": "must be a lower-case",
+	} {
+		err := c.CheckCredentials(def)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", def, err, want)
+		}
+	}
+	passes := mustParse(t, one("    pass_authorization: true\n"))
+	if err := passes.CheckCredentials("authorization"); err == nil || !strings.Contains(err.Error(), "would hand the grant token to the tool") {
+		t.Errorf("error %v", err)
+	}
+	if err := passes.CheckCredentials("x-grant"); err != nil {
+		t.Error(err)
+	}
+	for _, taken := range []string{
+		"host", "connection", "te", "cookie", "dpop", "content-type", "content-language", "proxy-authorization", "x-grant-ctx-agent",
+		"x-envoy-token", "x-forwarded-for", "x-request-id", "accept", "user-agent", "traceparent", ":path", "x-original-url",
+	} {
+		if err := CheckCredentialHeader(taken); err == nil || !strings.Contains(err.Error(), "another use") {
+			t.Errorf("%s: error %v", taken, err)
+		}
+	}
 }

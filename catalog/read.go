@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"net/netip"
@@ -25,12 +26,14 @@ var methods = map[string]bool{"GET": false, "DELETE": false, "POST": true, "PUT"
 type reader struct {
 	*Catalog
 	routes map[string]string // "METHOD PATH" -> tool id
+	places map[*Tool]*node
 }
 
 func readCatalog(root *node) (*Catalog, error) {
 	r := reader{
 		Catalog: &Catalog{tools: map[string]*Tool{}, servers: map[string]*Server{}, resources: map[string]*Server{}},
 		routes:  map[string]string{},
+		places:  map[*Tool]*node{},
 	}
 	f, err := root.keys("servers")
 	if err != nil {
@@ -49,6 +52,9 @@ func readCatalog(root *node) (*Catalog, error) {
 			return nil, err
 		}
 	}
+	if err := r.keptCredentials("", func(t *Tool, err error) error { return r.places[t].errorf("%v", err) }); err != nil {
+		return nil, err
+	}
 	sets := map[string]bool{}
 	for _, t := range r.tools {
 		for _, s := range t.Sets {
@@ -61,7 +67,7 @@ func readCatalog(root *node) (*Catalog, error) {
 }
 
 func (r *reader) server(s *Server, n *node) error {
-	f, err := n.keys("id", "resource", "upstream", "http", "mcp", "tools")
+	f, err := n.keys("id", "resource", "upstream", "credential", "http", "mcp", "tools")
 	if err != nil {
 		return err
 	}
@@ -96,6 +102,10 @@ func (r *reader) server(s *Server, n *node) error {
 	}
 	s.ID, s.Resource, s.Upstream = id.text, resource.text, upstream.text
 	r.servers[s.ID], r.resources[s.Resource] = s, s
+	credential, err := f.credential()
+	if err != nil {
+		return err
+	}
 
 	tools, err := f.list("http")
 	if err != nil {
@@ -105,7 +115,7 @@ func (r *reader) server(s *Server, n *node) error {
 		return id.errorf("server %q has no tools: \"http\" must list at least one", s.ID)
 	}
 	for _, n := range tools {
-		t, err := r.tool(s, n)
+		t, err := r.tool(s, n, credential)
 		if err != nil {
 			return err
 		}
@@ -115,8 +125,10 @@ func (r *reader) server(s *Server, n *node) error {
 	return nil
 }
 
-func (r *reader) tool(s *Server, n *node) (*Tool, error) {
-	f, err := n.keys("tool", "method", "path", "sets", "timeout", "pass_authorization",
+// tool reads a tool of the server, whose tools take their credential in the given
+// header if they say nothing.
+func (r *reader) tool(s *Server, n *node, credential string) (*Tool, error) {
+	f, err := n.keys("tool", "method", "path", "sets", "timeout", "pass_authorization", "credential",
 		"opaque", "query", "header", "body")
 	if err != nil {
 		return nil, err
@@ -146,6 +158,11 @@ func (r *reader) tool(s *Server, n *node) (*Tool, error) {
 		}
 		t.PassAuthorization = v.yes
 	}
+	own, err := f.credential()
+	if err != nil {
+		return nil, err
+	}
+	t.Credential = cmp.Or(own, credential)
 	if err := t.readInput(f); err != nil {
 		return nil, err
 	}
@@ -154,6 +171,7 @@ func (r *reader) tool(s *Server, n *node) (*Tool, error) {
 		return nil, err
 	}
 	t.Digest = t.digest()
+	r.places[t] = n
 	return t, nil
 }
 

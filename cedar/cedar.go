@@ -1,13 +1,16 @@
 // Package cedar decides by Cedar policies (https://docs.cedarpolicy.com). Load
-// reads a directory into a Set; Set.Decide is a grants.Decider. No Cedar type
-// leaves this package.
+// reads a directory into a Set, and a Live follows a directory that changes;
+// both are grants.Deciders. SchemaText, ExampleInput and Set.DecideExample are
+// for people who write policies. No Cedar type leaves this package.
 //
 // Invariants:
 //   - A Set never changes: a reload makes another one, and a batch is decided
 //     by one Set alone.
+//   - What does not load changes nothing: the last good Set stays in force.
 //   - A Set that was loaded has been validated against the schema that the
-//     catalogue gives (SchemaText), and every tool, server, set, action, group
-//     and kind that it names exists.
+//     catalogue gives (SchemaText), and every tool, server, set, action, group,
+//     kind and member that it names exists (members says where that cannot be
+//     known).
 //   - Cedar skips a policy that errs, so an erring forbid would vanish: any
 //     evaluation error denies.
 //   - Policy sees all of a call's input, exactly, but for what the catalogue
@@ -23,6 +26,7 @@ import (
 	"slices"
 
 	cedargo "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
@@ -38,19 +42,19 @@ type Config struct {
 // Set is one validated set of policies with its entities. It is safe for
 // concurrent use.
 type Set struct {
+	*world   // what no request changes
 	revision grants.Digest
-	ids      []string          // sorted
-	base     cedargo.EntityMap // what no request changes
-	tools    map[string]*tool  // SERVER/TOOL -> its routes and input
-	kinds    map[string]kind   // task kind that a policy's scope names -> its routes
-	anyKind  kind              // for any other kind
+	ids      []string         // sorted
+	tools    map[string]*tool // SERVER/TOOL -> its routes and input
+	kinds    map[string]kind  // task kind that a policy's scope names -> its routes
+	anyKind  kind             // for any other kind
 }
 
 // tool is what deciding about one tool needs.
 type tool struct {
-	uid, action         cedargo.EntityUID // the tool and its call action
-	input               *shape
-	call, grant, revoke route
+	uid, action                 cedargo.EntityUID // the tool and its call action
+	input                       *shape
+	call, grant, askFor, revoke route
 }
 
 // kind is the routes of the task actions for one task kind.
@@ -60,55 +64,76 @@ type kind struct{ start, end route }
 // nothing: the error joins every fault that was found (up to 50), each with
 // file and line. Nothing of a directory that fails is ever used.
 func Load(cfg Config) (*Set, error) {
+	s, _, err := read(cfg)
+	return s, err
+}
+
+// read loads the directory, and says what it read.
+func read(cfg Config) (*Set, fingerprint, error) {
 	if cfg.Catalog == nil {
-		return nil, errors.New("loading policies: no catalogue")
+		return nil, fingerprint{}, errors.New("loading policies: no catalogue")
 	}
 	src, err := readSource(cfg.Dir)
+	seen := cfg.fingerprint(src, err)
 	if err != nil {
-		return nil, fmt.Errorf("loading policies: %w", err)
+		return nil, seen, fmt.Errorf("loading policies: %w", err)
 	}
 	s, err := load(src, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("loading policies from %s: %w", cfg.Dir, err)
+		return nil, seen, fmt.Errorf("loading policies from %s: %w", cfg.Dir, err)
 	}
-	return s, nil
+	return s, seen, nil
 }
 
 func load(src source, cfg Config) (*Set, error) {
-	inputs, err := shapes(cfg.Catalog)
+	w, err := newWorld(cfg.Catalog)
 	if err != nil {
 		return nil, err
 	}
-	schema, err := newSchema(cfg.Catalog, inputs).Resolve()
-	if err != nil {
-		return nil, fmt.Errorf("schema of the catalogue: %w", err)
-	}
-	base := catalogEntities(cfg.Catalog, schema)
-	if err := addEntities(base, src.entities, cfg.Groups); err != nil {
+	if err := addEntities(w.base, src.entities, cfg.Groups); err != nil {
 		return nil, err
 	}
 	policies, err := parsePolicies(src.policies)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPolicies(policies, schema, base); err != nil {
+	if err := checkPolicies(policies, w); err != nil {
 		return nil, err
 	}
-
-	s := newSet(policies, base, inputs)
+	s := newSet(policies, w)
 	s.revision = src.digest(cfg)
 	return s, nil
 }
 
-func newSet(policies []*parsed, base cedargo.EntityMap, inputs map[string]*shape) *Set {
-	s := &Set{base: base, tools: map[string]*tool{}, kinds: map[string]kind{}}
+// world is what policies may name: all that the catalogue declares and, in
+// base, what addEntities adds to it.
+type world struct {
+	inputs map[string]*shape // SERVER/TOOL -> its input
+	schema *resolved.Schema
+	base   cedargo.EntityMap
+}
+
+func newWorld(c *catalog.Catalog) (*world, error) {
+	inputs, err := shapes(c)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := newSchema(c, inputs).Resolve()
+	if err != nil {
+		return nil, fmt.Errorf("schema of the catalogue: %w", err)
+	}
+	return &world{inputs: inputs, schema: schema, base: catalogEntities(c, schema)}, nil
+}
+
+func newSet(policies []*parsed, w *world) *Set {
+	s := &Set{world: w, tools: map[string]*tool{}, kinds: map[string]kind{}}
 	ix := index{}
 	for _, p := range policies {
 		s.ids = append(s.ids, p.id)
 		ix.add(entry{cedargo.PolicyID(p.id), p.policy})
 	}
 	slices.Sort(s.ids)
-	s.makeRoutes(ix, inputs)
+	s.makeRoutes(ix)
 	return s
 }
 
@@ -122,7 +147,7 @@ func (s *Set) Policies() []string { return slices.Clone(s.ids) }
 
 // mapping names how an Input becomes a Cedar request. It is raised with any
 // change that could change a decision, so that grants are then decided anew.
-const mapping = "toolgrant cedar mapping 1"
+const mapping = "toolgrant cedar mapping 2"
 
 func (s source) digest(cfg Config) grants.Digest {
 	h := sha256.New()

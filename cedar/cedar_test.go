@@ -35,12 +35,31 @@ func testCatalog(t testing.TB) *catalog.Catalog {
 	return c
 }
 
+// version is a folder's name as Kubernetes gives it to a version of a mount.
+const version = "..2026_11_24_12_00_00.1234567"
+
 // dir writes files, name and text in turn, into a new directory.
 func dir(t testing.TB, files ...string) string {
 	t.Helper()
 	d := t.TempDir()
 	for i := 0; i < len(files); i += 2 {
 		if err := os.WriteFile(filepath.Join(d, files[i]), []byte(files[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// mount writes files as Kubernetes mounts a ConfigMap of them.
+func mount(t testing.TB, files ...string) string {
+	t.Helper()
+	d := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(d, version), 0o700), os.Symlink(version, filepath.Join(d, "..data"))); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(files); i += 2 {
+		if err := errors.Join(os.WriteFile(filepath.Join(d, version, files[i]), []byte(files[i+1]), 0o600),
+			os.Symlink("..data/"+files[i], filepath.Join(d, files[i]))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -120,16 +139,16 @@ func TestRefused(t *testing.T) {
 		{"comments only", []string{"p.cedar", permitAll, "q.cedar", "// forbid (principal, action, resource);\n"}, []string{"q.cedar: no policy"}},
 		{"other case", []string{"p.cedar", permitAll, "q.CEDAR", permitAll}, []string{"q.CEDAR: only names in .cedar", "rename"}},
 		{"entities: other case", []string{"p.cedar", permitAll, "Entities.json", "[]"}, []string{"Entities.json: only the name entities.json", "rename"}},
-		{"syntax", []string{"p.cedar", permitAll + "@id(\"b\")\npermit (principal action, resource);"}, []string{"p.cedar:3:"}},
-		{"half a file", []string{"p.cedar", permitAll[:40]}, []string{"p.cedar:1:"}},
+		{"syntax", []string{"p.cedar", permitAll + "@id(\"b\")\npermit (principal action, resource);"}, []string{`p.cedar:3:25: not a policy: "action" is not expected here, but ","`}},
+		{"half a file", []string{"p.cedar", permitAll[:36]}, []string{"p.cedar:1:37: not a policy: it ends where"}},
 		{"not UTF-8", []string{"p.cedar", permitAll + "// \xff"}, []string{"p.cedar: not UTF-8"}},
-		{"NUL", []string{"p.cedar", permitAll + "\x00"}, []string{"p.cedar", "NUL"}},
+		{"NUL", []string{"p.cedar", permitAll + "\x00"}, []string{"p.cedar:2: NUL"}},
 		{"block comment", []string{"p.cedar", permitAll + `/* @id("b") permit (principal, action, resource); */`}, []string{"p.cedar:2: block comment"}},
 		{"hidden by a bare CR", []string{"p.cedar", permitAll + "// x\r" + permitAll}, []string{"p.cedar:2: carriage return"}},
 		{"bare CR", []string{"p.cedar", permitAll + "\r" + permitAll}, []string{"p.cedar:2: carriage return"}},
 		{"string over lines", []string{"p.cedar", "@id(\"a\nb\") permit (principal, action, resource);"}, []string{"p.cedar:1: string"}},
 		{"template", []string{"p.cedar", rule(`principal == ?principal, action, resource`)}, []string{"p.cedar:3:"}},
-		{"no id", []string{"p.cedar", permitAll + "permit (principal, action, resource);"}, []string{"p.cedar:2:", "@id"}},
+		{"no id", []string{"p.cedar", permitAll + "permit (principal, action, resource);"}, []string{"p.cedar:2:", `write @id("`}},
 		{"empty id", []string{"p.cedar", `@id permit (principal, action, resource);`}, []string{"p.cedar:1:", "@id"}},
 		{"long id", []string{"p.cedar", `@id("` + strings.Repeat("x", 129) + `") permit (principal, action, resource);`}, []string{"p.cedar:1:", "128 bytes"}},
 		{"id with a line feed", []string{"p.cedar", `@id("a\nb") permit (principal, action, resource);`}, []string{"p.cedar:1:", "print"}},
@@ -157,19 +176,50 @@ func TestRefused(t *testing.T) {
 		{"kind in a form that hides it: a member of a record", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `{k: "relaese"}.k == context.task.kind`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
 		{"kind in a form that hides it: the whole context", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `[context].contains(context)`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
 		{"kind in a form that hides it: two kinds", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.task.kind == context.task.kind`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
-		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", "entities.json"}},
+		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", `declare it there: {"uid": {"type": "Toolgrant::TaskKind", "id": "release"}}`}},
 		{"agent without issuer", []string{"p.cedar", rule(`principal == T::Agent::"alice", action, resource`)}, []string{"p.cedar:3:", "ISSUER/SUBJECT"}},
 		{"no namespace", []string{"p.cedar", rule(`principal, action, resource == Tool::"bank/pay"`)}, []string{"p.cedar:3:", "namespace Toolgrant"}},
 		{"unknown type", []string{"p.cedar", rule(`principal is T::User, action, resource`)}, []string{"p.cedar:3:", "Toolgrant::User"}},
-		{"never applies", []string{"p.cedar", rule(`principal, action == T::Action::"call", resource`)}, []string{"p.cedar:3:", `policy "a"`, "applicable action"}},
+		{"never applies", []string{"p.cedar", rule(`principal, action == T::Action::"call", resource`)}, []string{"p.cedar:3:", `policy "a"`, "applicable action", "write action in"}},
 		{"wrong resource type", []string{"p.cedar", rule(`principal, action == T::Action::"start_task", resource is T::Tool`)}, []string{"p.cedar:3:", "applicable action"}},
 		{"wrong type in input", []string{"p.cedar", when(pay, `context has input && context.input.body.to > 3`)}, []string{"p.cedar:1:", `policy "a"`, "Long"}},
-		{"unguarded input", []string{"p.cedar", when(pay, `context.input.body.to == "x"`)}, []string{"p.cedar:1:", "input"}},
-		{"unguarded optional", []string{"p.cedar", when(pay, `context has input && context.input.body.urgent`)}, []string{"p.cedar:1:", "urgent"}},
-		{"misspelt attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.amuont == decimal("1.0")`)}, []string{"p.cedar:1:", "amuont"}},
-		{"opaque attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.memo == "x"`)}, []string{"p.cedar:1:", "memo"}},
-		{"input of another tool", []string{"p.cedar", when(`principal, action in T::Action::"call", resource`, `context has input && context.input.body.to == "x"`)}, []string{"p.cedar:1:", "call:github/merge_pr"}},
-		{"bad decimal", []string{"p.cedar", when(pay, `context has input && context.input.body.amount == decimal("1")`)}, []string{"p.cedar:1:", "decimal"}},
+		{"unguarded input", []string{"p.cedar", when(pay, `context.input.body.to == "x"`)}, []string{"p.cedar:3:", "input", "ask for it first"}},
+		{"unguarded optional", []string{"p.cedar", when(pay, `context has input && context.input.body.urgent`)}, []string{"p.cedar:3:", "urgent"}},
+		{"misspelt attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.amuont == decimal("1.0")`)}, []string{"p.cedar:3:", `has no member "amuont"; did you mean "amount"?`}},
+		{"opaque attribute", []string{"p.cedar", when(pay, `context has input && context.input.body.memo == "x"`)}, []string{"p.cedar:3:", "memo"}},
+		{"input of another tool", []string{"p.cedar", when(`principal, action in T::Action::"call", resource`, `context has input && context.input.body.to == "x"`)}, []string{"p.cedar:3:", "call:github/merge_pr"}},
+		{"has: of the context", []string{"p.cedar", when(`principal, action in T::Action::"call", resource`, `context has garnt`)}, []string{"p.cedar:3:", `context has no member "garnt"; did you mean "grant"?`}},
+		{"has: of another action's context", []string{"p.cedar", when(`principal, action in T::Action::"call", resource`, `context has max_calls`)}, []string{"p.cedar:3:", `context has no member "max_calls"; there are: grant, input, requester`}},
+		{"has: as a text", []string{"p.cedar", when(pay, `context has "garnt"`)}, []string{"p.cedar:3:", `did you mean "grant"?`}},
+		{"has: in an unless", []string{"p.cedar", "\n" + `@id("a") forbid (principal, action, resource) unless { context has gr };`}, []string{"p.cedar:2:", "context has no member"}},
+		{"has: of a grant", []string{"p.cedar", when(pay, `context has grant.onwer`)}, []string{"p.cedar:3:", `context.grant has no member "onwer"; did you mean "owner"?`}},
+		{"has: of a task", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.task has ttl`)}, []string{"p.cedar:3:", `context.task has no member "ttl"; there are: id, kind, owner`}},
+		{"has: max_calls of a task", []string{"p.cedar", when(`principal, action in [ T::Action::"grant", T::Action::"ask_for"], resource`, `context has max_call`)}, []string{"p.cedar:3:", `did you mean "max_calls"?`}},
+		{"has: agent outside of ask_for", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context has agent`)}, []string{"p.cedar:3:", `context has no member "agent"`}},
+		{"has: of an input", []string{"p.cedar", when(pay, `context has input && context.input has query`)}, []string{"p.cedar:3:", `context.input has no member "query"; there are: body`}},
+		{"has: of a body", []string{"p.cedar", when(pay, "context has input\n&& context.input.body has ugrent")}, []string{"p.cedar:4:", `context.input.body has no member "ugrent"; did you mean "urgent"?`}},
+		{"has: of what another tool has, by the resource", []string{"p.cedar", when(`principal, action in T::Action::"call", resource == T::Tool::"bank/pay"`, `context has input.query`)}, []string{"p.cedar:3:", `no member "query"`}},
+		{"has: of what another tool has, by the server", []string{"p.cedar", when(`principal, action in T::Action::"call", resource is T::Tool in T::ToolServer::"bank"`, `context has input.query`)}, []string{"p.cedar:3:", `no member "query"`}},
+		{"has: of the principal", []string{"p.cedar", when(pay, `principal has team`)}, []string{"p.cedar:3:", `principal has no member "team"; there are: issuer, subject`}},
+		{"has: of the requester", []string{"p.cedar", when(pay, `context.requester has sub`)}, []string{"p.cedar:3:", `context.requester has no member "sub"`}},
+		{"has: of a written agent", []string{"p.cedar", when(pay, ` T::Agent::"corp/a" has sub`)}, []string{"p.cedar:3:", `Toolgrant::Agent::"corp/a" has no member "sub"`}},
+		{"has: of the resource", []string{"p.cedar", when(pay, `resource has name`)}, []string{"p.cedar:3:", `resource has no member "name"; there is none`}},
+		{"has: of the action", []string{"p.cedar", when(pay, `action has name`)}, []string{"p.cedar:3:", `action has no member "name"; there is none`}},
+		{"has: behind an if", []string{"p.cedar", when(pay, `(if context has grant then principal else context.requester) has team`)}, []string{"p.cedar:3:", `has no member "team"`}},
+		{"has: behind a short cut", []string{"p.cedar", when(pay, `true || context has garnt`)}, []string{"p.cedar:3:", `did you mean "grant"?`}},
+		{"has: chains that end nowhere", []string{"p.cedar", when(pay, strings.Repeat("context has input"+strings.Repeat(".body", 64)+" || ", 60)+"true")}, []string{"p.cedar:3:", `context.input.body has no member "body"`}},
+		{"sums: misspelt", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/amuont")`)}, []string{"p.cedar:3:", `did you mean "/body/amount"?`}},
+		{"sums: not a number", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/to")`)}, []string{"p.cedar:3:", `context.sums never has "/body/to"`}},
+		{"sums: opaque", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/memo")`)}, []string{"p.cedar:3:", `context.sums never has "/body/memo"`}},
+		{"sums: of a tool outside the scope", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource in T::ToolServer::"github"`, `context.sums.contains("/body/amount")`)}, []string{"p.cedar:3:", `context.sums never has "/body/amount"`, "/body/number"}},
+		{"sums: in a set", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `context.sums.containsAny(["/body/amount", "body/amount"])`)}, []string{"p.cedar:3:", `context.sums never has "body/amount"`}},
+		{"sums: turned round", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `["/body/amount", "amount"].containsAll(context.sums)`)}, []string{"p.cedar:3:", `context.sums never has "amount"`}},
+		{"sums: any of a set, turned round", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `["/body/a"].containsAny(context.sums)`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
+		{"sums: all of a set", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `context.sums.containsAll(["/body/a"])`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
+		{"sums: equal to a set", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `["/body/a"] != context.sums`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
+		{"long pattern", []string{"p.cedar", when(pay, "true\n&& principal.subject like \"*"+strings.Repeat("a", maxPattern)+"\"")}, []string{"p.cedar:4:", "256 bytes"}},
+		{"unguarded tag", []string{"p.cedar", when(pay, `principal.getTag("team") == "a"`)}, []string{"p.cedar:1:", "team"}},
+		{"bad decimal", []string{"p.cedar", when(pay, `context has input && context.input.body.amount == decimal("1")`)}, []string{"p.cedar:1:", `decimal("1.0")`}},
 		{"all faults at once", []string{"p.cedar", rule(`principal, action, resource == T::Tool::"x/y"`), "q.cedar", `@id("b") permit (principal in T::AgentGroup::"x", action, resource);`}, []string{"p.cedar:3:", "q.cedar:1:"}},
 
 		{"parentheses", []string{"p.cedar", when(pay, strings.Repeat("(", 100_000)+"true"+strings.Repeat(")", 100_000))}, []string{"p.cedar:3: brackets nest"}},
@@ -191,7 +241,9 @@ func TestRefused(t *testing.T) {
 		{"entities: not an array", []string{"p.cedar", permitAll, "entities.json", `{}`}, []string{"entities.json:1:", "array"}},
 		{"entities: cut off", []string{"p.cedar", permitAll, "entities.json", "[\n" + entity("TaskKind", "k", "")}, []string{"entities.json:2:"}},
 		{"entities: two values", []string{"p.cedar", permitAll, "entities.json", "[]\n[]"}, []string{"entities.json:1:", "more"}},
-		{"entities: misspelt member", []string{"p.cedar", permitAll, "entities.json", "[\n" + `{"uid": {"type": "Toolgrant::AgentGroup", "id": "a"}, "parent": []}]`}, []string{"entities.json:2:", "parent"}},
+		{"entities: misspelt member", []string{"p.cedar", permitAll, "entities.json", "[\n" + `{"uid": {"type": "Toolgrant::AgentGroup", "id": "a"}, "parent": []}]`}, []string{"entities.json:2:", `there is no member "parent"; did you mean "parents"?`}},
+		{"entities: another type", []string{"p.cedar", permitAll, "entities.json", "[\n{\"uid\": 3}]"}, []string{"entities.json:2:", `/uid is not what is expected; an entity is {"uid"`}},
+		{"entities: no entity", []string{"p.cedar", permitAll, "entities.json", "[\n3]"}, []string{"entities.json:2: it is not what is expected"}},
 		{"entities: duplicate member", []string{"p.cedar", permitAll, "entities.json", "[\n" + entity("AgentGroup", "a", `, "parents": []`) + "]"}, []string{"entities.json:2:", "duplicate"}},
 		{"entities: twice", []string{"p.cedar", permitAll, "entities.json", "[" + entity("TaskKind", "k", "") + ",\n" + entity("TaskKind", "k", "") + "]"}, []string{"entities.json:2:", "twice"}},
 		{"entities: a tool", []string{"p.cedar", permitAll, "entities.json", "[" + entity("Tool", "bank/pay2", "") + "]"}, []string{"entities.json:1:", "bank/pay2"}},
@@ -264,13 +316,29 @@ func TestBounds(t *testing.T) {
 		"sum":                              strings.Repeat("1+", 8_000) + "1 > 0",
 		"ifs":                              strings.Repeat("if true then true else ", 3_000) + "true",
 		"many short chains":                strings.Repeat("context has grant.owner.subject && ", 300) + "false || true",
-		"has chains":                       strings.Repeat("context has input"+strings.Repeat(".body", 64)+" || ", 60) + "true",
 		"brackets and slashes in a string": `"((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((/*\"//" != "//" // ((((((((` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := policies(t, scope+condition+" };\r\n")
 			want(t, decide(t, s, call("bank/pay", nil, nil)), "allow a")
 		})
+	}
+}
+
+// Guards that may hold somewhere in the policy's scope load.
+func TestNamesThatExist(t *testing.T) {
+	for _, policy := range []string{
+		`(principal, action in T::Action::"call", resource) when { context has input.body.urgent && context.input.body.urgent }`,
+		`(principal, action in T::Action::"call", resource in T::ToolServer::"github") when { context has input.query.number && context.input.query.number > 3 }`,
+		`(principal, action, resource) when { context has max_calls || context has grant || context has agent || context has task && context.task has ttl }`,
+		`(principal, action == T::Action::"start_task", resource) when { context.task has ttl && context.task.owner has subject && principal has issuer }`,
+		`(principal, action == T::Action::"call:bank/pay", resource) when { context has input.body.lines && {a: 1} has b || context has input.body.extra.ref }`,
+		`(principal, action, resource is T::Tool) when { context has sums && context.sums.containsAny(["/body/amount", "/body/number", "/query/number"]) }`,
+		`(principal, action == T::Action::"grant", resource == T::Tool::"bank/pay") when { context.sums == ["/body/amount", "/body/x"] && principal.subject like "` + strings.Repeat("a", maxPattern-3) + `*" }`,
+	} {
+		if _, err := Load(config(t, "p.cedar", long(`@id("a") permit `+policy+`;`))); err != nil {
+			t.Errorf("%s: %v", policy, err)
+		}
 	}
 }
 
@@ -316,14 +384,19 @@ func TestDirectory(t *testing.T) {
 		}
 		return os.WriteFile(name, []byte(permitAll), 0o600)
 	}
+	for _, name := range []string{"..x.cedar", "..cedar", "..data", "..2026_11_24_12_00_00.5", "..backup/q.cedar", "..2026_11_24/q.cedar"} {
+		refused("two dots: "+name, func(d string) error { return file(d, name) }, "two dots belong to Kubernetes")
+	}
+	refused("two dots: a link", func(d string) error { return os.Symlink("p.cedar", filepath.Join(d, "..p")) }, "..p: names that begin with two dots")
+	refused("two dots: a link to nothing", func(d string) error { return os.Symlink(version, filepath.Join(d, "..data")) }, "..data: a link that cannot be followed")
 	refused("file in a sub-directory", func(d string) error { return file(d, "sub/q.cedar") }, "sub/q.cedar: sub-directories are not read")
 	refused("file deeper", func(d string) error { return file(d, ".a/..b/c/q.Cedar") }, ".a/..b/c/q.Cedar: sub-directories are not read")
 	refused("link to a directory, as a mounted ConfigMap has for a path", func(d string) error {
-		return errors.Join(file(d, "..v1/sub/q.cedar"), os.Symlink("..v1", filepath.Join(d, "..data")), os.Symlink("..data/sub", filepath.Join(d, "sub")))
+		return errors.Join(file(d, version+"/sub/q.cedar"), os.Symlink(version, filepath.Join(d, "..data")), os.Symlink("..data/sub", filepath.Join(d, "sub")))
 	}, "sub/q.cedar: sub-directories are not read")
 	refused("link to a directory outside", func(d string) error { return os.Symlink(outside, filepath.Join(d, "sub")) }, "sub: a link that cannot be followed")
 	refused("link to a directory, deeper", func(d string) error {
-		return errors.Join(file(d, "sub/README"), file(d, "..v1/q.cedar"), os.Symlink("../..v1", filepath.Join(d, "sub/link")))
+		return errors.Join(file(d, "sub/README"), file(d, version+"/q.cedar"), os.Symlink("../"+version, filepath.Join(d, "sub/link")))
 	}, "sub/link: a link in a sub-directory")
 	refused("links in a circle", func(d string) error {
 		return errors.Join(file(d, "sub/README"), os.Symlink("../sub", filepath.Join(d, "sub/a")), os.Symlink("../sub", filepath.Join(d, "sub/b")))
@@ -346,20 +419,29 @@ func TestDirectory(t *testing.T) {
 		}
 	})
 	t.Run("links inside, as a mounted ConfigMap has", func(t *testing.T) {
-		d := t.TempDir()
-		if err := os.Mkdir(filepath.Join(d, "..v1"), 0o700); err != nil {
-			t.Fatal(err)
+		d := mount(t, "p.cedar", permitAll)
+		if err := load(d); err != nil {
+			t.Error(err)
 		}
-		if err := os.WriteFile(filepath.Join(d, "..v1", "p.cedar"), []byte(permitAll), 0o600); err != nil {
+		// While the next version is put in its place.
+		next := "..2026_11_24_12_00_01.77"
+		if err := errors.Join(file(d, next+"/p.cedar"), file(d, next+"/q.cedar"), os.Symlink(next, filepath.Join(d, "..data_tmp"))); err != nil {
 			t.Fatal(err)
-		}
-		for _, l := range [][2]string{{"..v1", "..data"}, {"..data/p.cedar", "p.cedar"}} {
-			if err := os.Symlink(l[0], filepath.Join(d, l[1])); err != nil {
-				t.Fatal(err)
-			}
 		}
 		if err := load(d); err != nil {
 			t.Error(err)
+		}
+		if err := os.Rename(filepath.Join(d, "..data_tmp"), filepath.Join(d, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(d); err == nil || !strings.Contains(err.Error(), "..data/q.cedar: there is no link to it") {
+			t.Errorf("a file to which there is no link yet: %v", err)
+		}
+		if err := os.Symlink("..data/q.cedar", filepath.Join(d, "q.cedar")); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(d); err == nil || !strings.Contains(err.Error(), `@id("all") is also that of`) {
+			t.Errorf("the new file is not read: %v", err)
 		}
 	})
 	t.Run("no catalogue", func(t *testing.T) {
@@ -576,6 +658,10 @@ func startTask(kind string) grants.Input {
 
 func grantTool(tool string) grants.Input {
 	return testGrant(tool).Asks(testTask("release"), now)[0]
+}
+
+func askFor(tool string) grants.Input {
+	return testGrant(tool).Asks(testTask("release"), now)[1]
 }
 
 func call(tool string, g *grants.Grant, args any) grants.Input {

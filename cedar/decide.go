@@ -86,7 +86,7 @@ func (s *Set) ask(in *grants.Input, q *question) grants.Reason {
 	switch in.Action {
 	case grants.ActionStartTask, grants.ActionEndTask:
 		why = s.askTask(in, q, context)
-	case grants.ActionGrant, grants.ActionRevoke:
+	case grants.ActionGrant, grants.ActionAskFor, grants.ActionRevoke:
 		why = s.askGrant(in, q, context)
 	case grants.ActionCall + in.Tool:
 		why = s.askCall(in, q, context)
@@ -101,14 +101,8 @@ func (s *Set) askTask(in *grants.Input, q *question, context cedargo.RecordMap) 
 	if in.Task == nil || in.Tool != "" || in.Grant != nil || in.Args != nil {
 		return grants.Undecided
 	}
-	k, named := s.kinds[in.Task.Kind]
-	if !named {
-		k = s.anyKind
-	}
-	if q.route = k.start; in.Action == grants.ActionEndTask {
-		q.route = k.end
-	}
 	q.request.Action = actionUID(in.Action)
+	q.route = s.kindRoute(q.request.Action, in.Task.Kind)
 	q.request.Resource = cedargo.NewEntityUID(kindType, cedargo.String(in.Task.Kind))
 	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
 		"id":    cedargo.String(in.Task.ID),
@@ -127,11 +121,12 @@ func (s *Set) askGrant(in *grants.Input, q *question, context cedargo.RecordMap)
 	if !coherent(in) || in.Args != nil {
 		return grants.Undecided
 	}
-	if q.route = t.grant; in.Action == grants.ActionRevoke {
-		q.route = t.revoke
-	}
 	q.request.Action, q.request.Resource = actionUID(in.Action), t.uid
+	q.route = t.route(q.request.Action)
 	g := in.Grant
+	if in.Action == grants.ActionAskFor {
+		context["agent"] = q.entities.add(&g.Agent)
+	}
 	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
 		"id":    cedargo.String(in.Task.ID),
 		"kind":  cedargo.String(in.Task.Kind),
@@ -144,6 +139,7 @@ func (s *Set) askGrant(in *grants.Input, q *question, context cedargo.RecordMap)
 	if calls, bounded := maxCalls(g.Budgets); bounded {
 		context["max_calls"] = cedargo.Long(calls)
 	}
+	context["sums"] = sums(g.Budgets)
 	return grants.None
 }
 
@@ -152,8 +148,8 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 	if !known {
 		return grants.UnknownTool
 	}
-	q.route = t.call
 	q.request.Action, q.request.Resource = t.action, t.uid
+	q.route = t.call
 	if g := in.Grant; g != nil {
 		if !coherent(in) {
 			return grants.Undecided
@@ -180,12 +176,22 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 	return grants.None
 }
 
-// coherent reports whether the grant is one of the task, for the tool and,
-// where it is what the principal would act by, the principal's.
+// coherent reports whether the grant is one of the task, for the tool and of
+// the principal: what the principal would act by or, with ask_for, what it asks
+// for in another's name. Whoever may revoke may revoke anybody's.
 func coherent(in *grants.Input) bool {
-	return in.Task != nil && in.Grant != nil &&
-		in.Grant.Task == in.Task.ID && in.Grant.Tool == in.Tool &&
-		(in.Action == grants.ActionRevoke || in.Grant.Agent.ID() == in.Principal.ID())
+	if in.Task == nil || in.Grant == nil || in.Grant.Task != in.Task.ID || in.Grant.Tool != in.Tool {
+		return false
+	}
+	agent, principal := &in.Grant.Agent, in.Principal.ID()
+	switch in.Action {
+	case grants.ActionRevoke:
+		return true
+	case grants.ActionAskFor:
+		return validAgent(agent) && agent.ID() != principal &&
+			in.Requester.ID() == principal && in.Grant.Requester.ID() == principal
+	}
+	return agent.ID() == principal
 }
 
 // maxCalls is the least of the budgets of calls, which is what binds.
@@ -196,6 +202,17 @@ func maxCalls(budgets []grants.Budget) (calls int64, bounded bool) {
 		}
 	}
 	return calls, bounded
+}
+
+// sums is the set of arguments of which the budgets bound the sum.
+func sums(budgets []grants.Budget) cedargo.Set {
+	var args []cedargo.Value
+	for _, b := range budgets {
+		if b.Arg != "" {
+			args = append(args, cedargo.String(b.Arg))
+		}
+	}
+	return cedargo.NewSet(args...)
 }
 
 // Part of a second counts against the asker: what policies bound from above

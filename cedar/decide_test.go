@@ -84,9 +84,10 @@ func TestMalformed(t *testing.T) {
 	s := policies(t, permitAll)
 	pay := call("bank/pay", testGrant("bank/pay"), nil)
 	ask := grantTool("bank/pay")
+	forAnother := askFor("bank/pay")
 	start := startTask("release")
 	baseline := call("bank/pay", nil, nil) // no grant that would have to agree with the principal
-	for _, in := range []grants.Input{start, ask, pay, baseline} {
+	for _, in := range []grants.Input{start, ask, forAnother, pay, baseline} {
 		want(t, decide(t, s, in), "allow all")
 	}
 	other := grants.Principal{Issuer: "corp", Subject: "other"}
@@ -118,6 +119,14 @@ func TestMalformed(t *testing.T) {
 		{"grant: for another tool", ask, func(in *grants.Input) { in.Grant.Tool = "github/get_pr" }},
 		{"grant: for another agent", ask, func(in *grants.Input) { in.Grant.Agent = other }},
 		{"grant: arguments", ask, func(in *grants.Input) { in.Args = map[string]any{} }},
+		{"ask for: no grant", forAnother, func(in *grants.Input) { in.Grant = nil }},
+		{"ask for: no agent", forAnother, func(in *grants.Input) { in.Grant.Agent = grants.Principal{} }},
+		{"ask for: of another task", forAnother, func(in *grants.Input) { in.Grant.Task = "t_2" }},
+		{"ask for: oneself", forAnother, func(in *grants.Input) { in.Grant.Agent = lead }},
+		{"ask for: the agent as principal", forAnother, func(in *grants.Input) { in.Principal = builder1 }},
+		{"ask for: another requester", forAnother, func(in *grants.Input) { in.Requester = other }},
+		{"ask for: a grant that another asked for", forAnother, func(in *grants.Input) { in.Grant.Requester = other }},
+		{"ask for: arguments", forAnother, func(in *grants.Input) { in.Args = map[string]any{} }},
 		{"revoke: no grant", ask, func(in *grants.Input) { in.Action, in.Grant = grants.ActionRevoke, nil }},
 		{"call: grant without a task", pay, func(in *grants.Input) { in.Task = nil }},
 		{"call: grant of another task", pay, func(in *grants.Input) { in.Grant.Task = "t_2" }},
@@ -127,6 +136,60 @@ func TestMalformed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { want(t, decide(t, s, with(tt.from, tt.to)), "undecided") })
 	}
 	want(t, decide(t, s, with(ask, func(in *grants.Input) { in.Action, in.Principal = grants.ActionRevoke, other })), "allow all")
+}
+
+// Who asks for another needs a permit of its own, beside the agent's.
+func TestAskFor(t *testing.T) {
+	agentMay := `@id("agent") permit (principal in T::AgentGroup::"ops", action == T::Action::"grant", resource);` + "\n"
+	askerMay := `@id("asker") permit (principal in T::AgentGroup::"orchestrators", action == T::Action::"ask_for", resource in T::ToolSet::"write")
+		when { context.agent in T::AgentGroup::"ops" && context.agent.issuer == principal.issuer && context.requester == principal };` + "\n"
+	bot := grants.Principal{Issuer: "corp", Subject: "bot", Groups: []string{"ops"}}
+	for _, tt := range []struct {
+		name, policies   string
+		agent, requester grants.Principal
+		tool             string
+		want             []string // one for each question
+	}{
+		{"both", agentMay + askerMay, bot, lead, "bank/pay", []string{"allow agent", "allow asker"}},
+		{"no policy for it", agentMay, bot, lead, "bank/pay", []string{"allow agent", "policy"}},
+		{"asker alone", askerMay, bot, lead, "bank/pay", []string{"policy", "allow asker"}},
+		{"not an asker", agentMay + askerMay, bot, grants.Principal{Issuer: "corp", Subject: "x", Groups: []string{"ops"}}, "bank/pay", []string{"allow agent", "policy"}},
+		{"the agent's groups are not the asker's", agentMay + askerMay, grants.Principal{Issuer: "corp", Subject: "bot", Groups: []string{"orchestrators"}}, lead, "bank/pay", []string{"policy", "policy"}},
+		{"another tool", agentMay + askerMay, bot, lead, "github/get_pr", []string{"allow agent", "policy"}},
+		{"for itself", agentMay + askerMay, bot, bot, "bank/pay", []string{"allow agent"}},
+		{"forbidden", agentMay + askerMay + `@id("no") forbid (principal, action == T::Action::"ask_for", resource == T::Tool::"bank/pay");`, bot, lead, "bank/pay", []string{"allow agent", "policy no"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := testGrant(tt.tool)
+			g.Agent, g.Requester = tt.agent, tt.requester
+			asks := g.Asks(testTask("release"), now)
+			ds, err := policies(t, tt.policies).Decide(context.Background(), asks)
+			if err != nil || len(ds) != len(tt.want) {
+				t.Fatalf("%d decisions, %v", len(ds), err)
+			}
+			for i, d := range ds {
+				want(t, d, tt.want[i])
+			}
+		})
+	}
+}
+
+// Policy can demand a budget over an argument.
+func TestSums(t *testing.T) {
+	s := policies(t, permitAll+`@id("payments-are-summed") forbid (principal, action == T::Action::"grant", resource == T::Tool::"bank/pay")
+		unless { context.sums.contains("/body/amount") };`)
+	sum := func(args ...string) grants.Input {
+		return with(grantTool("bank/pay"), func(in *grants.Input) {
+			for _, arg := range args {
+				in.Grant.Budgets = append(in.Grant.Budgets, grants.Budget{Key: "k" + arg, Arg: arg, Limit: 1})
+			}
+		})
+	}
+	want(t, decide(t, s, sum()), "policy payments-are-summed")
+	want(t, decide(t, s, sum("")), "policy payments-are-summed") // a budget of calls
+	want(t, decide(t, s, sum("/body/x")), "policy payments-are-summed")
+	want(t, decide(t, s, sum("/body/amount")), "allow all")
+	want(t, decide(t, s, sum("", "/body/x", "/body/amount", "/body/amount")), "allow all")
 }
 
 // Cedar skips a policy that errs; here it denies, and is named.
@@ -145,6 +208,30 @@ func TestErringPolicy(t *testing.T) {
 	s := policies(t, permitAll+`@id("sum") forbid (principal, action == T::Action::"call:bank/pay", resource) when { `+overflow+` };`)
 	want(t, decide(t, s, pay("0")), "policy sum")
 	want(t, decide(t, s, pay("-9007199254740991")), "policy sum")
+}
+
+// An entity or an attribute that is missing, met while a policy is evaluated:
+// a forbid that asks for it denies, and one that may ask whether it is there
+// gets an answer.
+func TestMissing(t *testing.T) {
+	for _, tt := range []struct{ condition, want string }{
+		{` T::Agent::"corp/ghost".subject == "ghost"`, "policy_error f"},
+		{` T::Agent::"corp/ghost" has subject`, "allow all"},
+		{` T::Agent::"corp/ghost" in T::AgentGroup::"ops"`, "allow all"},
+		{` T::Agent::"corp/ghost".hasTag("team")`, "allow all"},
+		{`principal.hasTag("nosuch") && principal.getTag("nosuch") == "x"`, "allow all"},
+		{`context.requester.hasTag("team")`, "policy f"},
+		{`context has max_calls && context.max_calls > 0`, "allow all"},
+	} {
+		s := policies(t, permitAll+`@id("f") forbid (principal, action == T::Action::"grant", resource) when { `+tt.condition+` };`)
+		in := with(grantTool("bank/pay"), func(in *grants.Input) { in.Requester.Tags = map[string]string{"team": "a"} })
+		want(t, decide(t, s, in), tt.want)
+	}
+	// Policies are told that what is required is there. An input without it,
+	// and an agent that is none, are no questions.
+	s := policies(t, permitAll)
+	want(t, decide(t, s, call("bank/pay", nil, parse(t, `{"body": {"amount": 1}}`))), "unrepresentable")
+	want(t, decide(t, s, with(grantTool("bank/pay"), func(in *grants.Input) { in.Task.Owner = grants.Principal{} })), "undecided")
 }
 
 func TestDeterminingPolicies(t *testing.T) {
@@ -287,10 +374,11 @@ func TestQuestions(t *testing.T) {
 			`start_task TaskKind::"release" {` + requester + `, ` + task + `, "ttl":3601}}`},
 		"end, late": {with(startTask("release"), func(in *grants.Input) { in.Action, in.At = grants.ActionEndTask, now.Add(2*time.Hour) }),
 			`end_task TaskKind::"release" {` + requester + `, ` + task + `, "ttl":-3600}}`},
-		"grant":       {grantTool("bank/pay"), `grant Tool::"bank/pay" {"bound":false, "constrained":false, "depth":0, ` + requester + `, ` + task + `}, "ttl":600}`},
-		"grant, full": {full, `grant Tool::"bank/pay" {"bound":true, "constrained":true, "depth":2, "max_calls":3, ` + requester + `, ` + task + `}, "ttl":91}`},
+		"grant":       {grantTool("bank/pay"), `grant Tool::"bank/pay" {"bound":false, "constrained":false, "depth":0, ` + requester + `, "sums":[], ` + task + `}, "ttl":600}`},
+		"grant, full": {full, `grant Tool::"bank/pay" {"bound":true, "constrained":true, "depth":2, "max_calls":3, ` + requester + `, "sums":["/body/amount"], ` + task + `}, "ttl":91}`},
+		"ask for":     {askFor("bank/pay"), `ask_for Tool::"bank/pay" {"agent":Toolgrant::Agent::"corp/bot", "bound":false, "constrained":false, "depth":0, ` + requester + `, "sums":[], ` + task + `}, "ttl":600}`},
 		"revoke": {with(full, func(in *grants.Input) { in.Action = grants.ActionRevoke }),
-			`revoke Tool::"bank/pay" {"bound":true, "constrained":true, "depth":2, "max_calls":3, ` + requester + `, ` + task + `}, "ttl":91}`},
+			`revoke Tool::"bank/pay" {"bound":true, "constrained":true, "depth":2, "max_calls":3, ` + requester + `, "sums":["/body/amount"], ` + task + `}, "ttl":91}`},
 		"baseline": {call("reports/health", nil, parse(t, `{}`)), `call:reports/health Tool::"reports/health" {"input":{}, "requester":Toolgrant::Agent::"corp/bot"}`},
 		"inside, input not known": {call("bank/pay", testGrant("bank/pay"), nil),
 			`call:bank/pay Tool::"bank/pay" {"grant":{"age":60, "bound":false, "depth":0, "id":"g_1", "kind":"release", "owner":Toolgrant::Agent::"corp/lead", "task":"t_1", "ttl":540}, "requester":Toolgrant::Agent::"corp/bot"}`},

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	cedargo "github.com/cedar-policy/cedar-go"
@@ -111,7 +112,7 @@ func readEntities(base cedargo.EntityMap, text []byte, declared map[cedargo.Enti
 		return fmt.Errorf("%s:%d: %w", entitiesFile, lineAt(text, int(offset)), err)
 	}
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '[' {
-		return at(0, cmp.Or(err, errors.New("not an array of entities")))
+		return at(0, errors.New(`not an array of entities; write [{"uid": {"type": …, "id": …}}], or [] for none`))
 	}
 	for dec.PeekKind() != ']' {
 		raw, err := dec.ReadValue()
@@ -126,7 +127,7 @@ func readEntities(base cedargo.EntityMap, text []byte, declared map[cedargo.Enti
 		var e entityText
 		// Duplicate names and bad UTF-8 are errors by default.
 		if err := json.Unmarshal(raw, &e, json.RejectUnknownMembers(true)); err != nil {
-			return at(start, err)
+			return at(start, entityError(err))
 		}
 		entity, err := e.entity()
 		if err != nil {
@@ -144,6 +145,19 @@ func readEntities(base cedargo.EntityMap, text []byte, declared map[cedargo.Enti
 		return at(dec.InputOffset(), errors.New("more after the array of entities"))
 	}
 	return nil
+}
+
+// entityError says in our words what the JSON library says in those of Go.
+func entityError(err error) error {
+	e, ok := errors.AsType[*json.SemanticError](err)
+	switch {
+	case !ok:
+		return err
+	case errors.Is(e.Err, json.ErrUnknownName):
+		known := slices.Values([]string{"attrs", "id", "parents", "tags", "type", "uid"})
+		return fmt.Errorf("there is no member %q%s", e.JSONPointer.LastToken(), suggest(e.JSONPointer.LastToken(), known))
+	}
+	return fmt.Errorf(`%s is not what is expected; an entity is {"uid": {"type": …, "id": …}, "attrs": {}, "parents": [{"type": …, "id": …}]}`, cmp.Or(e.JSONPointer, "it"))
 }
 
 func (e entityText) entity() (cedargo.Entity, error) {
@@ -234,7 +248,7 @@ func agentAttributes(p *grants.Principal) cedargo.Record {
 // that the request names. It is not safe for concurrent use.
 type view struct {
 	base   cedargo.EntityMap
-	agents [3]agent // principal, requester, owner: in this order, see add
+	agents [4]agent // principal, requester, agent, owner: in this order, see add
 	n      int
 }
 

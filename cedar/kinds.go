@@ -1,7 +1,6 @@
 package cedar
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 
@@ -19,8 +18,8 @@ var errKindForm = errors.New(`context.task.kind and context.grant.kind may only 
 //	context.task.kind == "k"   context.grant.kind != "k"   ["k", "l"].contains(context.task.kind)
 //
 // and context, context.task and context.grant only as what a member is taken of.
-func kindsCompared(condition ast.IsNode) ([]cedargo.EntityUID, error) {
-	var uids []cedargo.EntityUID
+func kindsCompared(condition ast.IsNode) ([]string, error) {
+	var kinds []string
 	stands, known := 0, 0 // places of a kind, or of a record with one; those in a known form
 	ast.Inspect(ast.NewNode(condition), func(n ast.IsNode) bool {
 		if isKind(n) || isHolder(n) {
@@ -36,12 +35,12 @@ func kindsCompared(condition ast.IsNode) ([]cedargo.EntityUID, error) {
 				known++
 			}
 		case ast.NodeTypeEquals:
-			known += compared(n.Left, n.Right, &uids)
+			known += compared(n.Left, n.Right, &kinds)
 		case ast.NodeTypeNotEquals:
-			known += compared(n.Left, n.Right, &uids)
+			known += compared(n.Left, n.Right, &kinds)
 		case ast.NodeTypeContains:
 			if set, ok := literals(n.Left); ok && isKind(n.Right) {
-				uids = append(uids, set...)
+				kinds = append(kinds, set...)
 				known++
 			}
 		}
@@ -50,11 +49,11 @@ func kindsCompared(condition ast.IsNode) ([]cedargo.EntityUID, error) {
 	if known != stands {
 		return nil, errKindForm
 	}
-	return uids, nil
+	return kinds, nil
 }
 
 // compared counts a kind that is compared with a literal, and keeps the literal.
-func compared(left, right ast.IsNode, uids *[]cedargo.EntityUID) int {
+func compared(left, right ast.IsNode, kinds *[]string) int {
 	if isKind(right) {
 		left, right = right, left
 	}
@@ -62,7 +61,7 @@ func compared(left, right ast.IsNode, uids *[]cedargo.EntityUID) int {
 	if !isKind(left) || !ok {
 		return 0
 	}
-	*uids = append(*uids, text)
+	*kinds = append(*kinds, text)
 	return 1
 }
 
@@ -84,19 +83,19 @@ func isContext(n ast.IsNode) bool {
 	return ok && v.Name == "context"
 }
 
-// literal gives a text that is written out, as the kind that it would be.
-func literal(n ast.IsNode) (cedargo.EntityUID, bool) {
+// literal gives a text that is written out.
+func literal(n ast.IsNode) (string, bool) {
 	v, ok := n.(ast.NodeValue)
 	if !ok {
-		return cedargo.EntityUID{}, false
+		return "", false
 	}
 	text, ok := v.Value.(cedargo.String)
-	return cedargo.NewEntityUID(kindType, text), ok
+	return string(text), ok
 }
 
 // literals gives the texts of a set that is written out.
-func literals(n ast.IsNode) ([]cedargo.EntityUID, bool) {
-	var uids []cedargo.EntityUID
+func literals(n ast.IsNode) ([]string, bool) {
+	var texts []string
 	switch n := n.(type) {
 	case ast.NodeValue:
 		set, ok := n.Value.(cedargo.Set)
@@ -108,19 +107,19 @@ func literals(n ast.IsNode) ([]cedargo.EntityUID, bool) {
 			if !ok {
 				return nil, false
 			}
-			uids = append(uids, cedargo.NewEntityUID(kindType, text))
+			texts = append(texts, string(text))
 		}
-		slices.SortFunc(uids, func(a, b cedargo.EntityUID) int { return cmp.Compare(a.ID, b.ID) })
+		slices.Sort(texts)
 	case ast.NodeTypeSet:
 		for _, e := range n.Elements {
-			uid, ok := literal(e)
+			text, ok := literal(e)
 			if !ok {
 				return nil, false
 			}
-			uids = append(uids, uid)
+			texts = append(texts, text)
 		}
 	default:
 		return nil, false
 	}
-	return uids, true
+	return texts, true
 }

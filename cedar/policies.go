@@ -1,23 +1,22 @@
 package cedar
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
-	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 )
 
 const (
-	maxID     = 128 // bytes of a policy id
-	maxFaults = 50  // told at once
+	maxID      = 128 // bytes of a policy id
+	maxPattern = 256 // bytes of a "like" pattern, as it is written
+	maxFaults  = 50  // told at once
 )
 
 // parsed is one policy and where it stands.
@@ -70,8 +69,7 @@ func parseFile(f file) ([]*parsed, error) {
 	}
 	list, err := cedargo.NewPolicyListFromBytes(f.name, f.text)
 	if err != nil {
-		// The parser knows the position, and calls the file "<input>".
-		return nil, fmt.Errorf("%s: %s", f.name, strings.Replace(err.Error(), "<input>:", f.name+":", 1))
+		return nil, syntaxError(f, err)
 	}
 	if len(list) == 0 { // emptied, most likely: its forbids must not vanish without a word
 		return nil, fmt.Errorf("%s: no policy in it; write one, or take the file away", f.name)
@@ -88,12 +86,32 @@ func parseFile(f file) ([]*parsed, error) {
 	return out, nil
 }
 
+var (
+	parserAt  = regexp.MustCompile(`(?:<input>|` + regexp.QuoteMeta(policySuffix) + `):(\d+:\d+):? `)
+	parserGot = regexp.MustCompile(`exact got (.*) want (.*)`)
+)
+
+// syntaxError puts the position first, which the parser hides in its text.
+func syntaxError(f file, err error) error {
+	at, text := "", err.Error()
+	if m := parserAt.FindStringSubmatchIndex(text); m != nil {
+		at, text = ":"+text[m[2]:m[3]], text[m[1]:]
+	}
+	if m := parserGot.FindStringSubmatch(text); m != nil {
+		text = fmt.Sprintf("%q is not expected here, but %q", m[1], m[2])
+		if m[1] == "" {
+			text = fmt.Sprintf("it ends where %q is expected", m[2])
+		}
+	}
+	return fmt.Errorf("%s%s: not a policy: %s", f.name, at, text)
+}
+
 func checkID(p *parsed) error {
 	switch {
 	case p.id == "":
-		return errors.New(`a policy without an @id("…"): decisions could not name it`)
+		return errors.New(`a policy without an id, by which decisions name it; write @id("what-it-says") before it`)
 	case len(p.id) > maxID:
-		return fmt.Errorf("an @id of more than %d bytes", maxID)
+		return fmt.Errorf("an @id of more than %d bytes; write a shorter one", maxID)
 	case strings.ContainsFunc(p.id, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return fmt.Errorf("@id(%q) has characters that do not print", p.id)
 	}
@@ -101,51 +119,78 @@ func checkID(p *parsed) error {
 }
 
 // checkPolicies validates the policies against the schema and looks for every
-// entity that they name in base. The validator does not do the latter: to it,
-// a misspelt tool is a tool.
-func checkPolicies(policies []*parsed, schema *resolved.Schema, base cedargo.EntityMap) error {
+// name in them. The validator does not do the latter: to it, a misspelt tool is
+// a tool.
+func checkPolicies(policies []*parsed, w *world) error {
 	var faults faults
-	v := validate.New(schema)
+	v := validate.New(w.schema)
 	for _, p := range policies {
+		if faults.full() {
+			break
+		}
 		named := len(faults.errs)
-		for _, c := range p.ast().Conditions {
-			kinds, err := kindsCompared(c.Body)
-			if err != nil {
-				faults.add("%s: policy %q: %w", p.at(p.from), p.id, err)
-			}
-			for _, uid := range kinds {
-				if err := checkMention(base, uid); err != nil {
-					faults.add("%s: policy %q: %w", p.at(p.find(uid)), p.id, err)
-				}
-			}
-		}
-		for _, uid := range mentions(p.ast()) {
-			if err := checkMention(base, uid); err != nil {
-				faults.add("%s: policy %q: %w", p.at(p.find(uid)), p.id, err)
-			}
-		}
+		checkNames(p, w, &faults)
+		checkMembers(p, w, &faults)
 		if len(faults.errs) > named {
 			continue // the validator would say the same in other words
 		}
 		if err := v.Policy("", p.ast()); err != nil {
 			for _, text := range leaves(err) {
-				faults.add("%s: policy %q: %s", p.at(p.from), p.id, text)
+				line, text := p.explain(text)
+				faults.add("%s: policy %q: %s", line, p.id, text)
 			}
-		}
-		if faults.full() {
-			break
 		}
 	}
 	return faults.join()
 }
 
-// find returns the offset at which the policy mentions the entity. Cedar's
-// syntax tree has no positions, so it is looked for in the text.
-func (p *parsed) find(uid cedargo.EntityUID) int {
-	if i := bytes.Index(p.file.text[p.from:p.to], []byte(strconv.Quote(string(uid.ID)))); i >= 0 {
-		return p.from + i
+// checkNames looks for the entities and kinds that a policy names, and at the
+// length of its patterns.
+func checkNames(p *parsed, w *world, faults *faults) {
+	mention := func(uid cedargo.EntityUID) {
+		if err := checkMention(w.base, uid); err != nil {
+			faults.add("%s: policy %q: %w", p.at(p.findText(string(uid.ID))), p.id, err)
+		}
 	}
-	return p.from
+	for _, uid := range mentions(p.ast()) {
+		mention(uid)
+	}
+	for _, c := range p.ast().Conditions {
+		kinds, err := kindsCompared(c.Body)
+		if err != nil {
+			faults.add("%s: policy %q: %w", p.at(p.from), p.id, err)
+		}
+		for _, name := range kinds {
+			mention(cedargo.NewEntityUID(kindType, cedargo.String(name)))
+		}
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			if like, ok := n.(ast.NodeTypeLike); ok && len(like.Value.MarshalCedar()) > maxPattern {
+				faults.add("%s: policy %q: a pattern of more than %d bytes: what is matched with it costs the product of both lengths", p.at(p.findLike()), p.id, maxPattern)
+			}
+			return true
+		})
+	}
+}
+
+// explain says where and how to mend what the validator found. Its syntax tree
+// has no positions either.
+func (p *parsed) explain(text string) (at, explained string) {
+	at = p.at(p.from)
+	if _, rest, ok := strings.Cut(text, "attribute `"); ok {
+		path, _, _ := strings.Cut(rest, "`")
+		at = p.at(p.findMember(path[strings.LastIndexByte(path, '.')+1:]))
+	}
+	switch {
+	case strings.Contains(text, "optional attribute"):
+		text += `; ask for it first: "… has NAME && …"`
+	case strings.Contains(text, "applicable action"):
+		text += `; start_task and end_task are about a TaskKind, every other action about a Tool; "call" is only a parent: write action in Toolgrant::Action::"call"`
+	case strings.Contains(text, "not found"):
+		text += "; name the actions or tools that have it in the policy's scope"
+	case strings.Contains(text, "as a decimal value"):
+		text += `; a decimal has one to four digits behind its point: decimal("1.0")`
+	}
+	return at, text
 }
 
 // leaves gives the texts of a tree of joined errors, sorted, each once: the
@@ -211,43 +256,27 @@ func unknown(base cedargo.EntityMap, uid cedargo.EntityUID) error {
 		groupType: entitiesFile + " or among the groups of identities", kindType: entitiesFile,
 	}[uid.Type]
 	if !ok {
-		return fmt.Errorf("%s: there is no entity type %s; all are in the namespace %s", uid, uid.Type, namespace)
-	}
-	best, bestDistance := "", 3 // further is no misspelling
-	for known := range base {
-		if known.Type != uid.Type {
-			continue
-		}
-		id := string(known.ID)
-		if d := distance(string(uid.ID), id); d < bestDistance || d == bestDistance && id < best {
-			best, bestDistance = id, d
-		}
-	}
-	if best == "" {
-		return fmt.Errorf("%s is not in %s", uid, from)
-	}
-	return fmt.Errorf("%s is not in %s; did you mean %q?", uid, from, best)
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
+		types := func(yield func(string) bool) {
+			for _, t := range []cedargo.EntityType{agentType, groupType, toolType, serverType, setType, kindType, actionType} {
+				if !yield(string(t)) {
+					return
+				}
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+		return fmt.Errorf("%s: there is no entity type %s; all are in the namespace %s%s", uid, uid.Type, namespace, suggest(string(uid.Type), types))
+	}
+	known := func(yield func(string) bool) {
+		for k := range base {
+			if k.Type == uid.Type && !yield(string(k.ID)) {
+				return
+			}
 		}
 	}
-	return row[len(b)]
+	hint := suggest(string(uid.ID), known)
+	if from == entitiesFile && !strings.Contains(hint, "did you mean") {
+		hint += fmt.Sprintf(`; declare it there: {"uid": {"type": %q, "id": %q}}`, uid.Type, uid.ID)
+	}
+	return fmt.Errorf("%s is not in %s%s", uid, from, hint)
 }
 
 // faults collects what is wrong with a set, so that one reload shows it all.
@@ -256,8 +285,10 @@ type faults struct{ errs []error }
 func (f *faults) full() bool { return len(f.errs) >= maxFaults }
 
 func (f *faults) add(format string, args ...any) {
-	if !f.full() {
-		f.errs = append(f.errs, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	same := func(e error) bool { return e.Error() == err.Error() }
+	if !f.full() && !slices.ContainsFunc(f.errs, same) {
+		f.errs = append(f.errs, err)
 	}
 }
 

@@ -103,8 +103,37 @@ func (ix index) route(actions, resources []cedargo.EntityUID) route {
 	return r
 }
 
+// route gives the policies about an action on the tool; none for an action
+// that is not about tools.
+func (t *tool) route(action cedargo.EntityUID) route {
+	switch string(action.ID) {
+	case grants.ActionGrant:
+		return t.grant
+	case grants.ActionAskFor:
+		return t.askFor
+	case grants.ActionRevoke:
+		return t.revoke
+	}
+	if action == t.action {
+		return t.call
+	}
+	return nil
+}
+
+// kindRoute gives the policies about an action on tasks of a kind.
+func (s *Set) kindRoute(action cedargo.EntityUID, name string) route {
+	k, named := s.kinds[name]
+	if !named {
+		k = s.anyKind
+	}
+	if string(action.ID) == grants.ActionEndTask {
+		return k.end
+	}
+	return k.start
+}
+
 // makeRoutes gathers the policies of every tool and task kind.
-func (s *Set) makeRoutes(ix index, inputs map[string]*shape) {
+func (s *Set) makeRoutes(ix index) {
 	to := func(action string, resources ...cedargo.EntityUID) route {
 		return ix.route([]cedargo.EntityUID{actionUID(action)}, resources)
 	}
@@ -119,9 +148,10 @@ func (s *Set) makeRoutes(ix index, inputs map[string]*shape) {
 		resources := append(slices.Collect(e.Parents.All()), uid)
 		action := actionUID(grants.ActionCall + id)
 		s.tools[id] = &tool{
-			uid: uid, action: action, input: inputs[id],
+			uid: uid, action: action, input: s.inputs[id],
 			call:   ix.route([]cedargo.EntityUID{action, actionUID(callParent)}, resources),
 			grant:  to(grants.ActionGrant, resources...),
+			askFor: to(grants.ActionAskFor, resources...),
 			revoke: to(grants.ActionRevoke, resources...),
 		}
 	}

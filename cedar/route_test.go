@@ -18,21 +18,16 @@ import (
 // validated, so that scopes that the validator would refuse are tried too.
 func TestRoutes(t *testing.T) {
 	c := testCatalog(t)
-	inputs, err := shapes(c)
+	w, err := newWorld(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema, err := newSchema(c, inputs).Resolve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := catalogEntities(c, schema)
 	const entities = `[{"uid": {"type": "Toolgrant::TaskKind", "id": "release"}}, {"uid": {"type": "Toolgrant::AgentGroup", "id": "ci"}}]`
-	if err := addEntities(base, []byte(entities), nil); err != nil {
+	if err := addEntities(w.base, []byte(entities), nil); err != nil {
 		t.Fatal(err)
 	}
 
-	actions := []string{`"start_task"`, `"end_task"`, `"grant"`, `"revoke"`, `"call"`, `"call:bank/pay"`, `"call:github/get_pr"`, `"call:github/merge_pr"`, `"nosuch"`}
+	actions := []string{`"start_task"`, `"end_task"`, `"grant"`, `"ask_for"`, `"revoke"`, `"call"`, `"call:bank/pay"`, `"call:github/get_pr"`, `"call:github/merge_pr"`, `"nosuch"`}
 	resources := []string{`Tool::"bank/pay"`, `Tool::"github/get_pr"`, `ToolServer::"github"`, `ToolServer::"bank"`, `ToolSet::"write"`, `ToolSet::"read"`, `TaskKind::"release"`, `TaskKind::"debug"`, `Tool::"nosuch"`}
 	principals := []string{"principal", `principal == Toolgrant::Agent::"corp/bot"`, `principal in Toolgrant::AgentGroup::"ci"`, `principal is Toolgrant::Agent`, `principal is Toolgrant::Agent in Toolgrant::AgentGroup::"ci"`}
 	conditions := []string{"", "when { context has grant }", "unless { context has grant }", "when { context.ttl < 1000 }", "when { context.task.ttl + 9223372036854775807 > 0 }"}
@@ -40,6 +35,7 @@ func TestRoutes(t *testing.T) {
 		startTask("release"), startTask("debug"), startTask("other"),
 		with(startTask("release"), func(in *grants.Input) { in.Action, in.Principal = grants.ActionEndTask, builder1 }),
 		grantTool("bank/pay"), grantTool("github/merge_pr"), grantTool("reports/health"),
+		askFor("bank/pay"), askFor("github/merge_pr"),
 		with(grantTool("github/get_pr"), func(in *grants.Input) { in.Action = grants.ActionRevoke }),
 		call("bank/pay", nil, nil), call("github/get_pr", nil, nil), call("reports/health", nil, nil),
 		call("github/merge_pr", testGrant("github/merge_pr"), nil),
@@ -78,7 +74,7 @@ func TestRoutes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSet(parsed, base, inputs)
+		s := newSet(parsed, w)
 		var whole route
 		for _, p := range parsed {
 			whole = append(whole, []entry{{cedargo.PolicyID(p.id), p.policy}})

@@ -2,6 +2,7 @@ package cedar
 
 import (
 	"fmt"
+	"maps"
 
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
@@ -76,8 +77,11 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape) *schema.Schema {
 		"depth":       grant["depth"],
 		"bound":       grant["bound"],
 		"max_calls":   {Type: ast.Long(), Optional: true, Annotations: doc("the least of its budgets of calls; absent: any number")},
+		"sums":        {Type: ast.Set(ast.String()), Annotations: doc("JSON Pointers of the arguments whose sum its budgets bound")},
 		"constrained": {Type: ast.Bool(), Annotations: doc("its arguments are constrained")},
 	}
+	aboutAnother := maps.Clone(aboutGrant)
+	aboutAnother["agent"] = ast.Attribute{Type: agent, Annotations: doc("who would hold the grant; the principal is who asks")}
 
 	appliesTo := func(resource cedargo.EntityType, context ast.IsType) *ast.AppliesTo {
 		return &ast.AppliesTo{
@@ -115,6 +119,7 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape) *schema.Schema {
 			grants.ActionStartTask: {AppliesTo: appliesTo("TaskKind", aboutTask)},
 			grants.ActionEndTask:   {AppliesTo: appliesTo("TaskKind", aboutTask)},
 			grants.ActionGrant:     {AppliesTo: appliesTo("Tool", aboutGrant)},
+			grants.ActionAskFor:    {AppliesTo: appliesTo("Tool", aboutAnother), Annotations: doc("ask for a grant of another agent; grant must permit it too")},
 			grants.ActionRevoke:    {AppliesTo: appliesTo("Tool", aboutGrant)},
 			callParent:             {Annotations: doc("the parent of every tool's call action")},
 		},

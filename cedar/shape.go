@@ -72,8 +72,7 @@ func newShape(s *catalog.Schema, at string, opaque []string, depth int) (*shape,
 			if p != nil {
 				a.doc = p.Description
 			}
-			// RFC 6901, Section 3.
-			below := at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+			below := pointer(at, name)
 			if !slices.Contains(opaque, below) {
 				if a.shape, err = newShape(p, below, opaque, depth-1); err != nil {
 					break
@@ -85,6 +84,11 @@ func newShape(s *catalog.Schema, at string, opaque []string, depth int) (*shape,
 		err = fmt.Errorf("%s: type %q is not known", at, s.Type)
 	}
 	return out, err
+}
+
+// pointer gives the JSON Pointer of a member (RFC 6901, Section 3).
+func pointer(at, name string) string {
+	return at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
 // schemaType is the Cedar type of the values that the shape builds.

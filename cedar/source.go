@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -89,6 +91,10 @@ func readDir(dir string) (source, error) {
 	total := 0
 	for _, e := range entries {
 		switch name := e.Name(); {
+		case strings.HasPrefix(name, ".."):
+			if err := checkMount(root, e, entries); err != nil {
+				return source{}, err
+			}
 		case isPolicy(name) && !strings.HasSuffix(name, policySuffix):
 			return source{}, fmt.Errorf("%s: only names in %s are read; rename the file, or take it away", name, policySuffix)
 		case name != entitiesFile && strings.EqualFold(name, entitiesFile):
@@ -103,10 +109,9 @@ func readDir(dir string) (source, error) {
 				return source{}, err
 			}
 			if total += len(text); total > maxTotal {
-				return source{}, fmt.Errorf("%s: the policy files together are over %d bytes", name, maxTotal)
+				return source{}, fmt.Errorf("%s: the policy files together are over %d bytes, the most that is loaded; few policies about sets and groups say more than many about each tool", name, maxTotal)
 			}
 			src.policies = append(src.policies, file{name, text})
-		case strings.HasPrefix(name, ".."): // a mount of Kubernetes has its files in ..data, and links to them
 		default:
 			if err := checkBelow(root, e); err != nil {
 				return source{}, err
@@ -122,6 +127,36 @@ func readDir(dir string) (source, error) {
 // isPolicy reports whether the name says that the file holds policies, in
 // whatever case.
 func isPolicy(name string) bool { return strings.EqualFold(path.Ext(name), policySuffix) }
+
+// mounted is the name of a folder in which Kubernetes keeps one version of a
+// mounted ConfigMap or Secret (atomic_writer.go of k8s.io/kubernetes).
+var mounted = regexp.MustCompile(`^\.\.\d{4}(_\d\d){5}\.\d+$`)
+
+// checkMount lets pass what Kubernetes puts beside the files of a mount: its
+// versions, ..data, a link to the one in force, and ..data_tmp, which is about
+// to become ..data. Kubernetes turns ..data round first and makes the links to
+// new files after it, so each policy file of ..data must be in the directory
+// too: until then a new forbid would not be read.
+func checkMount(root *os.Root, e fs.DirEntry, entries []fs.DirEntry) error {
+	name, link := e.Name(), e.Type()&fs.ModeSymlink != 0
+	switch {
+	case e.IsDir() && mounted.MatchString(name), link && name == "..data_tmp":
+		return nil
+	case !link || name != "..data":
+		return fmt.Errorf("%s: names that begin with two dots belong to Kubernetes (..data, ..YYYY_MM_DD_…); rename it, or take it away", name)
+	}
+	inForce, err := fs.ReadDir(root.FS(), name)
+	if err != nil {
+		return fmt.Errorf("%s: a link that cannot be followed may hide policies: %w", name, err)
+	}
+	for _, f := range inForce {
+		there := func(e fs.DirEntry) bool { return e.Name() == f.Name() }
+		if (isPolicy(f.Name()) || f.Name() == entitiesFile) && !slices.ContainsFunc(entries, there) {
+			return fmt.Errorf("%s/%s: there is no link to it in the policy directory yet", name, f.Name())
+		}
+	}
+	return nil
+}
 
 // checkBelow refuses a sub-directory, or a link to one, that holds policies at
 // any depth, or may: what cannot be looked into.
@@ -196,6 +231,8 @@ func checkText(f file) error {
 			return fmt.Errorf("%s:%d: %w", f.name, lineAt(f.text, start), fmt.Errorf(format, args...))
 		}
 		switch c := f.text[i]; {
+		case c == 0:
+			return refuse("NUL byte")
 		case c == '\r' && !bytes.HasPrefix(f.text[i:], []byte("\r\n")):
 			return refuse("carriage return without a line feed")
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r':

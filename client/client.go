@@ -1,5 +1,5 @@
-// Package client speaks to a toolgrant broker: it starts and ends tasks, buys
-// grants, and revokes them.
+// Package client speaks to a toolgrant broker: it starts, keeps alive and ends
+// tasks, buys grants, and lists and revokes them.
 //
 // What it holds to:
 //   - Tokens travel to the configured broker alone: over TLS, or in the clear
@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,7 +30,7 @@ import (
 )
 
 const (
-	maxAnswer   = 1 << 20 // bytes of an answer's body
+	maxAnswer   = 8 << 20 // bytes of an answer's body; a list has at most 1000 entries
 	maxToken    = 64 << 10
 	httpTimeout = 10 * time.Second
 )
@@ -138,8 +139,9 @@ func validToken(t string) bool {
 }
 
 // call sends a request to /v1 with the identity token as its bearer, and reads
-// the answer into out. in is the JSON body, nil for none.
-func (c *Client) call(ctx context.Context, method string, path []string, in, out any) error {
+// the answer into out. Empty values of query are left out; in is the JSON body,
+// nil for none.
+func (c *Client) call(ctx context.Context, method string, path []string, query url.Values, in, out any) error {
 	token, err := c.token(ctx)
 	if err != nil {
 		return err
@@ -152,7 +154,10 @@ func (c *Client) call(ctx context.Context, method string, path []string, in, out
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base.JoinPath(path...).String(), body)
+	to := c.base.JoinPath(path...)
+	maps.DeleteFunc(query, func(_ string, v []string) bool { return v[0] == "" })
+	to.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -183,7 +188,7 @@ func (c *Client) do(req *http.Request, secret string, out any) error {
 		return newError(res, body, secret)
 	}
 	if len(body) > maxAnswer {
-		return fmt.Errorf("the answer of %s is longer than %d bytes: is it the broker?", c.base, maxAnswer)
+		return fmt.Errorf("the answer of %s is longer than %d bytes: is it the broker? (A list is shorter with a filter.)", c.base, maxAnswer)
 	}
 	// The decoder's own error may quote the answer, which may hold a token.
 	if json.Unmarshal(body, out) != nil {

@@ -32,6 +32,7 @@ type broker struct {
 
 	method, path, auth, ctype, agent string
 	sent                             string
+	query                            url.Values
 	calls                            int
 }
 
@@ -40,6 +41,7 @@ func newBroker(t *testing.T, status int, body string) *broker {
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent, _ := io.ReadAll(r.Body)
 		b.method, b.path, b.auth, b.sent = r.Method, r.URL.Path, r.Header.Get("Authorization"), string(sent)
+		b.query = r.URL.Query()
 		b.ctype, b.agent = r.Header.Get("Content-Type"), r.Header.Get("User-Agent")
 		b.calls++
 		for k, v := range b.header {

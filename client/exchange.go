@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,16 +23,31 @@ const (
 	detailType           = "urn:toolgrant:grant:1"
 )
 
-// GrantRequest asks for one tool for one task. All requests of one exchange
-// must be for tools of one server: a token has one audience.
+// GrantRequest asks for one tool for one task.
 type GrantRequest struct {
 	Tool     string        // "SERVER/TOOL"; required
 	Task     string        // task id; required
 	TTL      time.Duration // length of the window, in whole seconds; 0 leaves it to the broker
 	MaxCalls int64         // calls, over all grants of the task for the tool; 0: not bounded
+	// MaxSums bounds the sum of an argument over all calls, as MaxCalls bounds
+	// their count: JSON Pointer into the input (RFC 6901; "/body/amount") to a
+	// decimal above zero with at most 4 decimals ("1000.50").
+	MaxSums map[string]string
 	// Constraints are JSON Schemas of the closed profile over the call's
 	// input; every one of them must hold.
 	Constraints []stdjson.RawMessage
+	// Renew is a live grant of the same agent, task and tool, in whose place
+	// the new one stands, with the old one's constraints and budgets. "": none.
+	Renew string
+}
+
+// GrantsRequest asks for tools of any number of servers, for one task.
+type GrantsRequest struct {
+	Task string // task id; required
+	// Agent is the agent id of who will hold the grants; "": the caller.
+	Agent string
+	// Grants are the tools; in each, Task must be Task or "". At least one.
+	Grants []GrantRequest
 }
 
 // ScopeRequest is RFC 8693's plain form: tools of one server, by name.
@@ -49,16 +66,20 @@ type Grant struct {
 	Task              string               `json:"task"`
 	TTL               int64                `json:"ttl"` // seconds
 	MaxCalls          int64                `json:"max_calls,omitzero"`
+	MaxSum            map[string]string    `json:"max_sum,omitempty"` // JSON Pointer into the input -> decimal
 	Constraints       []stdjson.RawMessage `json:"constraints,omitempty"`
 	ConstraintsDigest string               `json:"constraints_digest,omitempty"`
-	ExpiresAt         time.Time            `json:"expires_at"` // no call passes at or after it
-	Reused            bool                 `json:"reused"`     // such a grant was alive already
+	ExpiresAt         time.Time            `json:"expires_at"`        // no call passes at or after it
+	Reused            bool                 `json:"reused"`            // such a grant was alive already
+	Renewed           string               `json:"renewed,omitempty"` // the grant in whose place it stands
 }
 
 // Token is a token with its grants. It prints without the token, by any verb
 // of fmt (but in an unexported field of a struct fmt cannot ask it);
 // AccessToken itself is the secret, and so is the JSON.
 type Token struct {
+	Server          string  `json:"server,omitempty"`   // id of the one server that takes it; of Client.Grant alone
+	Resource        string  `json:"resource,omitempty"` // the server's URI (RFC 8707); of Client.Grant alone
 	AccessToken     string  `json:"access_token"`
 	IssuedTokenType string  `json:"issued_token_type"`
 	TokenType       string  `json:"token_type"` // "Bearer"
@@ -80,8 +101,9 @@ func (t Token) String() string {
 func (t Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, t.String()) }
 
 // Exchange buys a token with grants (POST /oauth2/token; RFC 8693 with RFC
-// 9396 details). Errors are ErrInvalid, *Error, or anything else when it is
-// unknown whether grants were issued.
+// 9396 details), for tools of one server: a token has one audience. Errors are
+// ErrInvalid, *Error, or anything else when it is unknown whether grants were
+// issued.
 //
 // It is not retried. Each exchange is a decision of its own, which is recorded
 // and counted; when the answer is lost it is unknown whether grants were
@@ -90,36 +112,131 @@ func (t Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, t.String()) }
 // are not refilled. A broker in trouble does not need every client to try
 // three times.
 func (c *Client) Exchange(ctx context.Context, asks ...GrantRequest) (Token, error) {
-	type detail struct {
-		Type        string               `json:"type"`
-		Tool        string               `json:"tool"`
-		Task        string               `json:"task"`
-		TTL         int64                `json:"ttl,omitzero"`
-		MaxCalls    int64                `json:"max_calls,omitzero"`
-		Constraints []stdjson.RawMessage `json:"constraints,omitempty"`
+	details, err := askDetails(asks)
+	if err != nil {
+		return Token{}, err
 	}
-	if len(asks) == 0 {
-		return Token{}, fmt.Errorf("%w: nothing is asked for", ErrInvalid)
-	}
-	details := make([]detail, len(asks))
 	for i, a := range asks {
-		ttl, err := seconds("grant ttl", a.TTL)
-		if err != nil {
-			return Token{}, err
-		}
-		if a.MaxCalls < 0 {
-			return Token{}, fmt.Errorf("%w: a budget of %d calls", ErrInvalid, a.MaxCalls)
-		}
-		if err := checkAsk(a.Tool, a.Task); err != nil {
-			return Token{}, err
-		}
-		details[i] = detail{detailType, a.Tool, a.Task, ttl, a.MaxCalls, a.Constraints}
+		details[i].Type, details[i].Task = detailType, a.Task
 	}
 	text, err := json.Marshal(details)
 	if err != nil {
 		return Token{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return c.exchange(ctx, url.Values{"authorization_details": {string(text)}})
+}
+
+// Grant buys tokens, one for each server of the tools, in the order in which
+// the servers are first named (POST /v1/grants): all or none. It may ask for
+// another agent. Errors as Exchange, and it is not retried either.
+func (c *Client) Grant(ctx context.Context, r GrantsRequest) ([]Token, error) {
+	asks := slices.Clone(r.Grants)
+	for i := range asks {
+		if asks[i].Task == "" {
+			asks[i].Task = r.Task
+		}
+		if asks[i].Task != r.Task {
+			return nil, fmt.Errorf("%w: grants for two tasks", ErrInvalid)
+		}
+	}
+	details, err := askDetails(asks)
+	if err != nil {
+		return nil, err
+	}
+	in := struct {
+		Task   string      `json:"task"`
+		Agent  string      `json:"agent,omitempty"`
+		Grants []askDetail `json:"grants"`
+	}{r.Task, r.Agent, details}
+	var out struct {
+		Tokens []Token `json:"tokens"`
+	}
+	if err := c.call(ctx, http.MethodPost, []string{"v1", "grants"}, nil, in, &out); err != nil {
+		return nil, fmt.Errorf("asking for grants: %w", err)
+	}
+	var tools []string
+	servers := map[string]bool{}
+	for _, t := range out.Tokens {
+		if err := t.check(); err != nil {
+			return nil, fmt.Errorf("asking for grants: the broker's answer is not one of tokens: %w", err)
+		}
+		if servers[t.Server] || !validServer(t.Server) {
+			return nil, fmt.Errorf("asking for grants: the broker's answer is not one of a token for each server")
+		}
+		servers[t.Server] = true
+		for _, g := range t.Grants {
+			if g.Task != r.Task || !strings.HasPrefix(g.Tool, t.Server+"/") {
+				return nil, fmt.Errorf("asking for grants: the broker's answer holds a grant of another task or server")
+			}
+			tools = append(tools, g.Tool)
+		}
+	}
+	for _, a := range asks {
+		if !slices.Contains(tools, a.Tool) {
+			return nil, fmt.Errorf("asking for grants: the broker's answer lacks %s", a.Tool)
+		}
+	}
+	return out.Tokens, nil
+}
+
+// askDetail is what is asked for one tool, as it is sent. The token endpoint
+// takes type and task in each, POST /v1/grants in none.
+type askDetail struct {
+	Type        string               `json:"type,omitempty"`
+	Tool        string               `json:"tool"`
+	Task        string               `json:"task,omitempty"`
+	TTL         int64                `json:"ttl,omitzero"`
+	MaxCalls    int64                `json:"max_calls,omitzero"`
+	MaxSum      map[string]string    `json:"max_sum,omitempty"`
+	Constraints []stdjson.RawMessage `json:"constraints,omitempty"`
+	Renew       string               `json:"renew,omitempty"`
+}
+
+func askDetails(asks []GrantRequest) ([]askDetail, error) {
+	if len(asks) == 0 {
+		return nil, fmt.Errorf("%w: nothing is asked for", ErrInvalid)
+	}
+	details := make([]askDetail, len(asks))
+	for i, a := range asks {
+		ttl, err := seconds("grant ttl", a.TTL)
+		if err != nil {
+			return nil, err
+		}
+		if a.MaxCalls < 0 {
+			return nil, fmt.Errorf("%w: a budget of %d calls", ErrInvalid, a.MaxCalls)
+		}
+		for pointer, sum := range a.MaxSums {
+			if err := checkSum(pointer, sum); err != nil {
+				return nil, err
+			}
+		}
+		if err := checkAsk(a.Tool, a.Task); err != nil {
+			return nil, err
+		}
+		if a.Renew != "" {
+			if err := checkGrant(a.Renew); err != nil {
+				return nil, err
+			}
+		}
+		details[i] = askDetail{
+			Tool: a.Tool, TTL: ttl, MaxCalls: a.MaxCalls, MaxSum: a.MaxSums, Constraints: a.Constraints, Renew: a.Renew,
+		}
+	}
+	return details, nil
+}
+
+// sumText is a decimal with at most 4 decimals; the broker counts in units of
+// 10^-4 in 64 bits.
+var sumText = regexp.MustCompile(`^(0|[1-9][0-9]{0,13})(\.[0-9]{1,4})?$`)
+
+func checkSum(pointer, sum string) error {
+	switch {
+	case !strings.HasPrefix(pointer, "/"):
+		return fmt.Errorf("%w: a sum over %q: write a JSON Pointer into the call's input, such as /body/amount", ErrInvalid, pointer)
+	case !sumText.MatchString(sum) || strings.Trim(sum, "0.") == "":
+		return fmt.Errorf("%w: a sum of %q: write a decimal above zero with at most 4 decimals, such as 1000.50", ErrInvalid, sum)
+	}
+	return nil
 }
 
 // ExchangeScope is Exchange in RFC 8693's plain form.
@@ -150,10 +267,13 @@ func checkAsk(tool, task string) error {
 	if !ok || server == "" || name == "" || strings.ContainsAny(tool, " \t\r\n") {
 		return fmt.Errorf("%w: tool %q: write SERVER/TOOL", ErrInvalid, tool)
 	}
-	if !validID(task, "t_") {
-		return fmt.Errorf("%w: %q is not a task id (t_ and 26 characters)", ErrInvalid, task)
-	}
-	return nil
+	return checkTask(task)
+}
+
+// validServer reports whether s can be a server's id: it goes into the names of
+// environment variables.
+func validServer(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 func (c *Client) exchange(ctx context.Context, form url.Values) (Token, error) {

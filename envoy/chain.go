@@ -51,18 +51,22 @@ var neverPassed = []string{"cookie", "dpop", "proxy-authorization", "trailer", "
 var nobody = &corev3.CidrRange{AddressPrefix: "255.255.255.255", PrefixLen: wrapperspb.UInt32(32)}
 
 func listener(o Options, address netip.AddrPort) *listenerv3.Listener {
+	chain := &listenerv3.FilterChain{
+		Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(connectionManager(o))},
+		}},
+	}
+	if o.TLS.CertFile != "" {
+		chain.TransportSocket = listenerTLS(o.TLS)
+	}
 	return &listenerv3.Listener{
 		Name:    ListenerName,
 		Address: socketAddress(address.Addr().String(), uint32(address.Port())),
 		// A second Envoy on the same port is an error, and not a part of the
 		// calls that an older catalogue decides.
 		EnableReusePort: wrapperspb.Bool(false),
-		FilterChains: []*listenerv3.FilterChain{{
-			Filters: []*listenerv3.Filter{{
-				Name:       "envoy.filters.network.http_connection_manager",
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(connectionManager(o))},
-			}},
-		}},
+		FilterChains:    []*listenerv3.FilterChain{chain},
 	}
 }
 
@@ -232,11 +236,12 @@ func toolRoute(o Options, t *catalog.Tool) *routev3.Route {
 }
 
 // removed are the headers that do not reach the tool even if the server
-// forgets them; sorted.
+// forgets them; sorted. Every tool's credential header is among them: a token in
+// the wrong one is a token all the same.
 func removed(o Options, t *catalog.Tool) []string {
-	names := append([]string{o.CredentialHeader}, neverPassed...)
-	if !t.PassAuthorization {
-		names = append(names, "authorization")
+	names := slices.Concat([]string{"authorization"}, o.Catalog.CredentialHeaders(o.CredentialHeader), neverPassed)
+	if t.PassAuthorization {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == "authorization" })
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -22,8 +22,9 @@ const (
 	// noticed, or every check on it waits for its time-out.
 	keepaliveInterval = 10 * time.Second
 	keepaliveTimeout  = 2 * time.Second
-	// Envoy's own limit of 1024 checks at once would answer 503 under load.
-	maxChecks = 4096
+	// Checks at once, over all workers; what is beyond gets 503. Each holds a
+	// body, here and in the server.
+	maxChecks = 1024
 
 	// What the cap on a server's calls adds to its longest tool's time-out, so
 	// that it never comes first.
@@ -50,6 +51,9 @@ func authzCluster(o Options) *clusterv3.Cluster {
 		MaxRequests:        wrapperspb.UInt32(maxChecks),
 		MaxPendingRequests: wrapperspb.UInt32(maxChecks), // those that wait for the connection
 	}}}
+	if o.AuthzTLS != (AuthzTLS{}) {
+		c.TransportSocket = authzTLS(o.AuthzTLS)
+	}
 	c.TypedExtensionProtocolOptions = protocol(nil, &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
 			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{

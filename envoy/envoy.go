@@ -27,10 +27,11 @@ import (
 	"net"
 	"net/netip"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/toolgrant/toolgrant/catalog"
 )
@@ -75,12 +76,21 @@ type Options struct {
 	// Fragment does not use it.
 	Listen string
 
+	// TLS is how Envoy takes calls; the zero value means plain HTTP. Fragment
+	// does not use it.
+	TLS ListenerTLS
+
 	// Authz is where the authorization server listens: "unix:///PATH", or
-	// IP:PORT on loopback (there is no TLS between the two). Required.
+	// IP:PORT, without AuthzTLS on loopback. Required.
 	Authz string
 
-	// CredentialHeader is the header that holds the grant token; "" means
-	// DefaultCredentialHeader. It goes to the check and never to a tool.
+	// AuthzTLS is how Envoy calls an authorization server at IP:PORT; the zero
+	// value means without TLS.
+	AuthzTLS AuthzTLS
+
+	// CredentialHeader is the header that holds the credential of calls to the
+	// tools whose catalogue entry names none; "" means DefaultCredentialHeader.
+	// It and those that tools name go to the check and never to a tool.
 	CredentialHeader string
 
 	// MaxBody is the largest request body in bytes; 0 means DefaultMaxBody.
@@ -101,11 +111,24 @@ type Options struct {
 	Admin string
 }
 
+// ListenerTLS names PEM files on Envoy's machine, which Envoy reads at its start.
+type ListenerTLS struct {
+	CertFile, KeyFile string // certificate chain and key; both, or no TLS
+	ClientCAFile      string // a client's certificate, if it shows one, must be of one of these; "": none is asked for
+	RequireClientCert bool   // who shows none is turned away; with ClientCAFile alone
+}
+
+// AuthzTLS names PEM files on Envoy's machine, which Envoy reads at its start.
+// All four, or none: each side shows a certificate and checks the other's.
+type AuthzTLS struct {
+	CertFile, KeyFile string // Envoy's own certificate chain and key
+	CAFile            string // whose certificates the server may have
+	ServerName        string // name in the server's certificate: DNS name, IP address, or URI (a SPIFFE id)
+}
+
 // maxMaxBody lies under the 4 MiB that grpc-go receives by default, with room
 // for the rest of a check.
 const maxMaxBody = 3 << 20
-
-var headerPattern = regexp.MustCompile("^[a-z0-9!#$%&'*+.^`|~-]{1,64}$") // RFC 9110, Section 5.6.2, without "_"
 
 // withDefaults returns o with its defaults filled in, or what is wrong with
 // it.
@@ -117,13 +140,20 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Catalog == nil {
 		return o, errors.New("no catalogue")
 	}
+	if err := o.checkTLS(); err != nil {
+		return o, err
+	}
 	if file, ok := strings.CutPrefix(o.Authz, "unix://"); ok {
 		// sun_path holds 108 bytes with its end.
 		if !path.IsAbs(file) || path.Clean(file) != file || len(file) > 107 || strings.ContainsRune(file, 0) {
 			return o, fmt.Errorf("authorization server %q: must be unix:///PATH, the path clean and at most 107 bytes long", o.Authz)
 		}
-	} else if ap, err := addrPort(o.Authz); err != nil || !ap.Addr().IsLoopback() || ap.Port() == 0 {
-		return o, fmt.Errorf("authorization server %q: must be unix:///PATH or IP:PORT on loopback", o.Authz)
+		if o.AuthzTLS != (AuthzTLS{}) {
+			return o, fmt.Errorf("authorization server %q: TLS is for IP:PORT", o.Authz)
+		}
+	} else if ap, err := addrPort(o.Authz); err != nil || ap.Addr().IsUnspecified() || ap.Port() == 0 ||
+		!ap.Addr().IsLoopback() && o.AuthzTLS == (AuthzTLS{}) {
+		return o, fmt.Errorf("authorization server %q: must be unix:///PATH, IP:PORT on loopback, or another IP:PORT with TLS", o.Authz)
 	}
 	if ap, err := addrPort(o.Admin); o.Admin != "" && (err != nil || !ap.Addr().IsLoopback()) {
 		return o, fmt.Errorf("admin %q: must be IP:PORT on loopback", o.Admin)
@@ -135,29 +165,25 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxBody > maxMaxBody {
 		return o, fmt.Errorf("body limit %d: must be at most %d bytes", o.MaxBody, maxMaxBody)
 	}
-	return o, o.checkCredentialHeader()
+	return o, o.Catalog.CheckCredentials(o.CredentialHeader)
 }
 
-// checkCredentialHeader refuses a credential header that could not be kept
-// from a tool.
-func (o Options) checkCredentialHeader() error {
-	h := o.CredentialHeader
+// checkTLS refuses half of a setting: what was meant to be verified would not be.
+func (o Options) checkTLS() error {
+	l, a := o.TLS, o.AuthzTLS
 	switch {
-	case !headerPattern.MatchString(h):
-		return fmt.Errorf("credential header %q: must be a lower-case HTTP field name without an underscore", h)
-	case h == "host" || h == "content-length" || h == "transfer-encoding" || h == "connection" ||
-		strings.HasPrefix(h, "x-envoy-") || strings.HasPrefix(h, ContextPrefix):
-		return fmt.Errorf("credential header %q: that header has another use", h)
+	case (l.CertFile == "") != (l.KeyFile == ""):
+		return errors.New("listener: TLS needs both a certificate and its key")
+	case l.CertFile == "" && l != (ListenerTLS{}):
+		return errors.New("listener: clients' certificates are for TLS, which needs a certificate and key")
+	case l.RequireClientCert && l.ClientCAFile == "":
+		return errors.New("listener: to require clients' certificates, say whose (the CA file)")
+	case a != (AuthzTLS{}) && (a.CertFile == "" || a.KeyFile == "" || a.CAFile == "" || a.ServerName == ""):
+		return errors.New("authorization server: TLS needs certificate, key, CA and server name")
 	}
-	for i := range o.Catalog.Servers {
-		for _, t := range o.Catalog.Servers[i].Tools {
-			if t.Header[h] != nil {
-				return fmt.Errorf("tool %s: its input header %q is the credential header", t.ID, h)
-			}
-			if t.PassAuthorization && h == "authorization" {
-				return fmt.Errorf("tool %s: pass_authorization would hand the grant token to the tool, "+
-					"because %q is the credential header; choose another one", t.ID, h)
-			}
+	for _, text := range []string{l.CertFile, l.KeyFile, l.ClientCAFile, a.CertFile, a.KeyFile, a.CAFile, a.ServerName} {
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("TLS: %q is not a printable path or name", text)
 		}
 	}
 	return nil

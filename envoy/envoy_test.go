@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	"sigs.k8s.io/yaml"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -21,6 +22,8 @@ import (
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testCatalog(t testing.TB) *catalog.Catalog {
 	t.Helper()
@@ -173,7 +176,7 @@ func TestOptionsRefused(t *testing.T) {
 		{"no listener", func(o *Options) { o.Listen = "" }, "must be IP:PORT"},
 		{"listener by name", func(o *Options) { o.Listen = "localhost:1" }, "must be IP:PORT"},
 		{"listener with a zone", func(o *Options) { o.Listen = "[fe80::1%eth0]:1" }, "must be IP:PORT"},
-		{"no authorization server", func(o *Options) { o.Authz = "" }, "must be unix:///PATH or IP:PORT on loopback"},
+		{"no authorization server", func(o *Options) { o.Authz = "" }, "must be unix:///PATH, IP:PORT on loopback"},
 		{"authorization server elsewhere", func(o *Options) { o.Authz = "10.0.0.1:9001" }, "on loopback"},
 		{"authorization server on all addresses", func(o *Options) { o.Authz = "0.0.0.0:9001" }, "on loopback"},
 		{"authorization server by name", func(o *Options) { o.Authz = "localhost:9001" }, "on loopback"},
@@ -186,12 +189,19 @@ func TestOptionsRefused(t *testing.T) {
 		{"check time-out too fine", func(o *Options) { o.CheckTimeout = time.Microsecond }, "check time-out"},
 		{"check time-out too long", func(o *Options) { o.CheckTimeout = time.Hour }, "check time-out"},
 		{"body limit", func(o *Options) { o.MaxBody = 4 << 20 }, "body limit"},
-		{"credential header in capitals", func(o *Options) { o.CredentialHeader = "X-Grant" }, "must be a lower-case"},
-		{"credential header with an underscore", func(o *Options) { o.CredentialHeader = "x_grant" }, "must be a lower-case"},
+		{"credential header in capitals", func(o *Options) { o.CredentialHeader = "X-Token" }, "must be a lower-case"},
+		{"credential header with an underscore", func(o *Options) { o.CredentialHeader = "x_token" }, "must be a lower-case"},
 		{"credential header that routes", func(o *Options) { o.CredentialHeader = "host" }, "another use"},
 		{"credential header that is stripped", func(o *Options) { o.CredentialHeader = "x-grant-ctx-token" }, "another use"},
 		{"credential header as an input", func(o *Options) { o.Catalog, o.CredentialHeader = plain, "x-token" },
 			`tool s/t: its input header "x-token" is the credential header`},
+		{"TLS key missing", func(o *Options) { o.TLS.CertFile = "c" }, "both a certificate and its key"},
+		{"client CA without TLS", func(o *Options) { o.TLS.ClientCAFile = "c" }, "which needs a certificate and key"},
+		{"client certificates of nobody", func(o *Options) { o.TLS = ListenerTLS{CertFile: "c", KeyFile: "k", RequireClientCert: true} }, "say whose"},
+		{"TLS to a socket", func(o *Options) { o.AuthzTLS = AuthzTLS{"c", "k", "a", "n"} }, "TLS is for IP:PORT"},
+		{"TLS to authz without a name", func(o *Options) { o.Authz, o.AuthzTLS = "10.0.0.1:1", AuthzTLS{"c", "k", "a", ""} }, "certificate, key, CA and server name"},
+		{"TLS to all addresses", func(o *Options) { o.Authz, o.AuthzTLS = "0.0.0.0:1", AuthzTLS{"c", "k", "a", "n"} }, "another IP:PORT with TLS"},
+		{"TLS file with a line end", func(o *Options) { o.TLS = ListenerTLS{CertFile: "c\n", KeyFile: "k"} }, "not a printable path"},
 		{"token handed to a tool", func(o *Options) { o.CredentialHeader = "" },
 			"tool mail/send: pass_authorization would hand the grant token to the tool"},
 	} {

@@ -22,12 +22,17 @@ const configHeader = `# Envoy for toolgrant, written by "toolgrant envoy" from t
 # false. Never set either: calls would pass unchecked, or bodies half checked.
 #
 # Change to fit the place:
-# - The listener is plain HTTP. Where tokens cross a network, give its filter
-#   chain a transport_socket with TLS.
-# - The tool servers are called by plain HTTP/1.1. Where that crosses a network,
+%s# - The tool servers are called by plain HTTP/1.1. Where that crosses a network,
 #   give their clusters a transport_socket. With HTTP/2 instead, a client's
 #   trailers would reach the tool unchecked.
 # - Nothing may reach the tool servers but this Envoy.
+`
+
+const plainListener = `# - The listener is plain HTTP. Where tokens cross a network, set envoy.tls in
+#   toolgrant's configuration and write this again.
+`
+
+const tlsFiles = `# - Envoy reads the TLS files at its start: start it anew when they are renewed.
 `
 
 // Config returns a whole Envoy bootstrap as YAML, ready to run. The same
@@ -60,12 +65,21 @@ func Config(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy: %w", err)
 	}
-	return append([]byte(configHeader), body...), nil
+	note := ""
+	if o.TLS.CertFile == "" {
+		note += plainListener
+	}
+	if o.TLS.CertFile != "" || o.AuthzTLS != (AuthzTLS{}) {
+		note += tlsFiles
+	}
+	return append(fmt.Appendf(nil, configHeader, note), body...), nil
 }
 
 const fragmentHeader = `# Parts of an Envoy configuration for toolgrant, written by "toolgrant envoy
 # --fragment" from the catalogue. This file is not a configuration: each of the
-# four keys below says where its content goes.
+# four keys below says where its content goes. The listener's transport_socket is
+# yours: where it asks clients for certificates, never set trust_chain_verification
+# to ACCEPT_UNTRUSTED, because the check takes a certificate's name as verified.
 `
 
 // Fragment returns, as YAML, the parts that make an existing configuration ask

@@ -13,6 +13,7 @@ import (
 type purse struct {
 	key  string
 	left atomic.Int64
+	refs int // records that spend from it; follower only
 }
 
 // take spends n, first drawing from the Store what the share lacks: None,
@@ -68,11 +69,12 @@ func (t *Table) Spend(ctx context.Context, l Live, input any) (Spent, Reason, er
 			s.GiveBack()
 			return Spent{}, ConstraintBroken, nil
 		}
-		if why, err := l.r.purses[i].take(ctx, amount, t.cfg.Draw); why != None {
+		p := l.r.limits.purses[i]
+		if why, err := p.take(ctx, amount, t.cfg.Draw); why != None {
 			s.GiveBack()
 			return Spent{}, why, err
 		}
-		s.purses[s.n], s.amount[s.n] = l.r.purses[i], amount
+		s.purses[s.n], s.amount[s.n] = p, amount
 		s.n++
 	}
 	return s, None, nil

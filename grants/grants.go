@@ -249,6 +249,14 @@ type Fence struct {
 	Rev   Rev       `json:"rev"`   // set by the Store
 }
 
+// reason is what a call is told that the fence kills; never None.
+func (f *Fence) reason() Reason {
+	if f.Why == None {
+		return Revoked
+	}
+	return f.Why
+}
+
 // Event is one change as a Watch reports it: exactly one of the pointers is
 // set; none is a heartbeat ("up to Rev, itself included, there is nothing that
 // you have not seen"). Grants of one Issue share a Rev. What an event points to

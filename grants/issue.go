@@ -2,6 +2,7 @@ package grants
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -70,6 +71,9 @@ func (v View) CheckIssue(batch []*Grant, now time.Time) (Rev, Reason) {
 		if why := v.checkFences(g); why != None {
 			return Rev{}, why
 		}
+		if why := v.checkRenewal(g, now); why != None {
+			return Rev{}, why
+		}
 		if why := v.checkBudgets(g, staged); why != None {
 			return Rev{}, why
 		}
@@ -120,7 +124,10 @@ func wellFormed(batch []*Grant) Reason {
 		if !ValidID(g.ID, GrantPrefix) || ids[g.ID] || g.Agent.ID() == "" || g.Tool == "" {
 			return BadRequest
 		}
-		ids[g.ID] = true
+		if g.Renews != "" && ids[g.Renews] { // there is one place to stand in
+			return BadRequest
+		}
+		ids[g.ID], ids[g.Renews] = true, true
 		if !g.NotBefore.Before(g.Expires) {
 			return BadTTL
 		}
@@ -183,7 +190,7 @@ func (v View) checkLife(g *Grant, now time.Time) Reason {
 		case p.Task != g.Task || p.Tool != g.Tool:
 			// Another task's or tool's budgets would be fresh ones.
 			return BadRequest
-		case v.Fence(ScopeGrant, p.ID) != nil, v.fenced(p, p.Rev):
+		case v.killer(p) != nil:
 			return Revoked
 		case !now.Before(p.Expires):
 			return Expired
@@ -204,7 +211,7 @@ func (v View) checkLife(g *Grant, now time.Time) Reason {
 func (v View) checkFences(g *Grant) Reason {
 	// A fence on a grant that was never issued holds for good: the next fence
 	// on it would change nothing.
-	if v.Fence(ScopeGrant, g.ID) != nil || v.fenced(g, g.Rev) {
+	if v.killer(g) != nil {
 		return Revoked
 	}
 	none := g.Rev == Rev{} // decided on no view: every fence is newer
@@ -214,10 +221,65 @@ func (v View) checkFences(g *Grant) Reason {
 	return None
 }
 
-// fenced reports whether the grant's agent or tool was fenced after rev.
-func (v View) fenced(g *Grant, rev Rev) bool {
-	agent, tool := v.Fence(ScopeAgent, g.Agent.ID()), v.Fence(ScopeTool, g.Tool)
-	return agent != nil && agent.Rev.Compare(rev) > 0 || tool != nil && tool.Rev.Compare(rev) > 0
+// killer is the fence that kills the grant, if it was written, or decided, at
+// its Rev: one on itself, or a newer one on its agent or tool; nil: none.
+func (v View) killer(g *Grant) *Fence {
+	if f := v.Fence(ScopeGrant, g.ID); f != nil {
+		return f
+	}
+	for _, f := range []*Fence{v.Fence(ScopeAgent, g.Agent.ID()), v.Fence(ScopeTool, g.Tool)} {
+		if f != nil && f.Rev.Compare(g.Rev) > 0 {
+			return f
+		}
+	}
+	return nil
+}
+
+// live reports whether a grant that is there, of an open task, is live, and so
+// is every grant above it.
+func (v View) live(g *Grant, now time.Time) bool {
+	for g != nil && v.killer(g) == nil && now.Before(g.Expires) {
+		if g.Parent == "" {
+			return true
+		}
+		g = v.Grant(g.Parent)
+	}
+	return false
+}
+
+// checkRenewal sees to it that a grant that renews another lets nobody do more
+// than that one did. The parents, which it shares, have been looked at; of the
+// budgets, checkBudgets compares those of the task.
+func (v View) checkRenewal(g *Grant, now time.Time) Reason {
+	if g.Renews == "" {
+		return None
+	}
+	old := v.Grant(g.Renews)
+	switch {
+	case old == nil: // never issued, or forgotten after its end
+		return UnknownGrant
+	case old.Task != g.Task || old.Tool != g.Tool || old.Agent.ID() != g.Agent.ID():
+		return BadRequest
+	case old.Parent != g.Parent || !slices.Equal(old.Actors, g.Actors):
+		return BadRequest // it would outlive what the old one hangs on
+	}
+	if f := v.killer(old); f != nil {
+		return f.reason()
+	}
+	if !now.Before(old.Expires) {
+		return Expired
+	}
+	for _, c := range old.Constraints {
+		if !slices.ContainsFunc(g.Constraints, func(have json.RawMessage) bool { return bytes.Equal(have, c) }) {
+			return BadRequest
+		}
+	}
+	for _, b := range old.Budgets {
+		if !slices.Contains(g.Budgets, b) {
+			return Conflict // what is spent would be there again
+		}
+	}
+	return None
 }
 
 // checkBudgets sees to it that a new grant shares what its task and tool have,
@@ -228,15 +290,20 @@ func (v View) checkBudgets(g *Grant, staged []Budget) Reason {
 			return Conflict
 		}
 	}
-	var parents []Budget
-	if g.Parent != "" {
-		parents = v.Grant(g.Parent).Budgets // checkLife has found it
+	var inherited []Budget
+	for _, from := range []ID{g.Parent, g.Renews} {
+		if from == "" {
+			continue
+		}
+		if g := v.Grant(from); g != nil { // it was, but a Store may fail at any time
+			inherited = append(inherited, g.Budgets...)
+		}
 	}
 	for _, b := range g.Budgets {
 		switch b.Key {
 		case TaskBudget(g.Task, g.Tool, b.Arg), GrantBudget(g.ID, b.Arg):
 		default:
-			if !slices.Contains(parents, b) {
+			if !slices.Contains(inherited, b) {
 				return BadRequest // a budget of something else
 			}
 		}

@@ -39,10 +39,21 @@ type Store interface {
 	// already have is among its own, and every key has the limit it was first
 	// given (Conflict). A Grant.Rev of another epoch, of the future, or from
 	// before a fence that is forgotten, is no view to compare with (Conflict).
+	//
+	// A grant that renews another finds it there (UnknownGrant), live (its
+	// fence's reason, Expired), of the same agent, task, tool, parent and actors
+	// (BadRequest), and has all of its constraints, byte for byte (BadRequest),
+	// and all of its budgets (Conflict), those of grants before it included. So
+	// whatever was spent stays spent, however often it is renewed: the account of
+	// a grant's own budget lives as long as any grant carries it. The grant that
+	// was renewed lives on until somebody fences it. No two grants of a batch
+	// renew the same one (BadRequest).
 	Issue(context.Context, []Grant) (Rev, Reason, error)
 
 	// Fence writes a fence. On a grant or a task that already has one it
-	// changes nothing and gives the Rev of the first. Fence.Rev is ignored.
+	// changes nothing and gives the Rev of the first. Fence.Rev is ignored. One on
+	// an agent or a tool may be forgotten before its Until once no grant is there
+	// that it kills; what was decided before it is then refused, by Issue.
 	Fence(context.Context, Fence) (Rev, error)
 
 	// Draw takes up to want from what is left of a budget, for this node to

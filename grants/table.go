@@ -3,6 +3,7 @@ package grants
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type TableConfig struct {
 }
 
 // Table is one node's view of the live grants, fed by Follow. A lookup never
-// leaves the process, allocates nothing and takes one read lock of one of 64
+// leaves the process, allocates nothing and takes one read lock of one of 1,024
 // shards. A fence is one atomic store, however many grants it kills, because
 // each grant points at the marks of its task, agent and tool. Expiry is judged
 // at the lookup; sweeping only frees memory.
@@ -85,7 +86,12 @@ func (l Live) Grant() *Grant { return l.r.grant }
 func (l Live) Task() *Task { return l.r.task.task }
 
 // Constraints returns the compiled constraints; all must pass.
-func (l Live) Constraints() []*Constraint { return l.r.constraints }
+func (l Live) Constraints() []*Constraint {
+	if l.r.limits == nil {
+		return nil
+	}
+	return l.r.limits.constraints
+}
 
 // Now reads the table's clock, for rules that take a time.
 func (t *Table) Now() time.Time {
@@ -110,11 +116,7 @@ func (t *Table) Lookup(id ID) (Live, Reason) {
 	if !t.Fresh() {
 		return Live{}, NotFresh
 	}
-	v := t.view.Load()
-	s := v.shard(id)
-	s.mu.RLock()
-	r := s.grants[id]
-	s.mu.RUnlock()
+	r := t.view.Load().record(id)
 	if r == nil {
 		return Live{}, UnknownGrant
 	}
@@ -127,10 +129,7 @@ func (t *Table) Lookup(id ID) (Live, Reason) {
 // Grant returns a grant and its task, live or dead, or nil: for the issue door,
 // never to allow a call.
 func (t *Table) Grant(id ID) (*Grant, *Task) {
-	s := t.view.Load().shard(id)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if r := s.grants[id]; r != nil {
+	if r := t.view.Load().record(id); r != nil {
 		return r.grant, r.task.task
 	}
 	return nil, nil
@@ -165,14 +164,11 @@ func (t *Table) Task(id ID) (*Task, Reason) {
 	if !t.Fresh() {
 		return nil, NotFresh
 	}
-	v := t.view.Load()
-	v.mu.RLock()
-	tr := v.tasks[id]
-	v.mu.RUnlock()
+	tr, _ := t.view.Load().task(id)
 	if tr == nil {
 		return nil, UnknownTask
 	}
-	if wall, mono := t.cfg.Clock(); tr.mark.word.Load() != 0 || tr.deadline.passed(wall, mono) {
+	if !tr.open(t.cfg.Clock()) {
 		return tr.task, TaskEnded
 	}
 	return tr.task, None
@@ -181,83 +177,13 @@ func (t *Table) Task(id ID) (*Task, Reason) {
 // TaskBudgets returns the budgets that the task's grants for the tool share,
 // as the first of them set them.
 func (t *Table) TaskBudgets(task ID, tool string) []Budget {
-	v := t.view.Load()
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if tr := v.tasks[task]; tr != nil {
-		return append([]Budget(nil), tr.budgets[tool]...)
-	}
-	return nil
-}
-
-// TaskGrants returns the task's live grants for the tool, in no order.
-func (t *Table) TaskGrants(task ID, tool string) []Live {
-	if !t.Fresh() {
-		return nil
-	}
-	wall, mono := t.cfg.Clock()
-	v := t.view.Load()
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	tr := v.tasks[task]
+	tr, s := t.view.Load().task(task)
 	if tr == nil {
 		return nil
 	}
-	var out []Live
-	for _, r := range tr.grants {
-		if r.grant.Tool == tool && r.dead(wall, mono) == None {
-			out = append(out, Live{r})
-		}
-	}
-	return out
-}
-
-// Tasks returns open tasks that match, at most limit of them, in no order; more
-// says that there are others. match must be quick and call nothing of the
-// table. A table that is not fresh has none.
-func (t *Table) Tasks(match func(*Task) bool, limit int) (found []*Task, more bool) {
-	if !t.Fresh() {
-		return nil, false
-	}
-	wall, mono := t.cfg.Clock()
-	v := t.view.Load()
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	for _, tr := range v.tasks {
-		if tr.mark.word.Load() != 0 || tr.deadline.passed(wall, mono) || !match(tr.task) {
-			continue
-		}
-		if len(found) == limit {
-			return found, true
-		}
-		found = append(found, tr.task)
-	}
-	return found, false
-}
-
-// Grants returns live grants that match; otherwise as Tasks.
-func (t *Table) Grants(match func(*Grant) bool, limit int) (found []Live, more bool) {
-	if !t.Fresh() {
-		return nil, false
-	}
-	wall, mono := t.cfg.Clock()
-	v := t.view.Load()
-	for i := range v.shards {
-		s := &v.shards[i]
-		s.mu.RLock()
-		for _, r := range s.grants {
-			if !match(r.grant) || r.dead(wall, mono) != None {
-				continue
-			}
-			if len(found) == limit {
-				s.mu.RUnlock()
-				return found, true
-			}
-			found = append(found, Live{r})
-		}
-		s.mu.RUnlock()
-	}
-	return found, false
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(tr.budgets[tool])
 }
 
 // Wait blocks until the view has reached rev; ctx bounds it, and its error is
@@ -318,7 +244,7 @@ func (t *Table) Follow(ctx context.Context, s Store, tools []string) error {
 }
 
 func (t *Table) follow(ctx context.Context, s Store, tools []string) error {
-	v, placed, lastSweep := newView(), false, time.Duration(0)
+	v, placed := newView(), false
 	v.before = t.view.Load()
 	for ev, err := range s.Watch(ctx, Rev{}, tools) {
 		if err != nil {
@@ -334,7 +260,7 @@ func (t *Table) follow(ctx context.Context, s Store, tools []string) error {
 			if !ev.heartbeat() {
 				continue
 			}
-			v.before, v.setBack = nil, 0
+			v.built(mono)
 			t.view.Store(v)
 			placed = true
 		}
@@ -343,10 +269,7 @@ func (t *Table) follow(ctx context.Context, s Store, tools []string) error {
 			t.heardWall.Store(wall.UnixNano())
 		}
 		t.wake()
-		if mono-lastSweep > 10*time.Second {
-			lastSweep = mono
-			v.sweep(wall, mono)
-		}
+		v.sweep(wall, mono)
 	}
 	return errors.New("watch: it ended")
 }
@@ -357,12 +280,14 @@ type Counts struct{ Tasks, Grants int }
 // Counts returns what the table holds, dead ones that are not yet swept
 // included.
 func (t *Table) Counts() Counts {
+	var c Counts
 	v := t.view.Load()
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	c := Counts{Tasks: len(v.tasks)}
-	for _, tr := range v.tasks {
-		c.Grants += len(tr.grants)
+	for i := range v.shards {
+		s := &v.shards[i]
+		s.mu.RLock()
+		c.Tasks += len(s.tasks)
+		c.Grants += len(s.grants)
+		s.mu.RUnlock()
 	}
 	return c
 }

@@ -123,6 +123,14 @@ func (r *rig) beat() {
 	}
 }
 
+// swept waits for the sweep that is due: it comes after the first heartbeat has
+// been taken in, and before the second.
+func (r *rig) swept() {
+	r.t.Helper()
+	r.beat()
+	r.beat()
+}
+
 func (r *rig) task(deadline time.Duration) *Task {
 	wall, _ := r.clock.read()
 	t := &Task{ID: NewID(TaskPrefix), Kind: "k", Agents: []string{"corp/a"}, Deadline: wall.Add(deadline)}
@@ -188,20 +196,75 @@ func TestFencesKillWhatTheyMatch(t *testing.T) {
 	}
 }
 
+// TestFenceBeforeItsGrant: in a first state a fence may come before what it
+// kills, and before what it does not.
 func TestFenceBeforeItsGrant(t *testing.T) {
-	// In a first state a fence may come before what it kills.
+	r := newRig(t)
+	r.clock.pass(time.Hour)
+	now, _ := r.clock.read()
+	ended, task := &Task{ID: NewID(TaskPrefix), Deadline: now.Add(time.Hour)}, &Task{ID: NewID(TaskPrefix), Deadline: now.Add(time.Hour)}
+	grant := func(agent, tool string) *Grant {
+		return &Grant{
+			ID: NewID(GrantPrefix), Task: task.ID, Agent: Principal{Issuer: "corp", Subject: agent}, Tool: tool,
+			NotBefore: now, Expires: now.Add(time.Minute),
+		}
+	}
+	self, agent, tool := grant("a", "srv/a"), grant("b", "srv/a"), grant("a", "srv/b")
+	sent := []*Grant{self, agent, tool}
+	r.n = 100 // the grants have earlier revisions than the fences
+	for _, f := range []Fence{{Scope: ScopeGrant, Key: self.ID}, {Scope: ScopeAgent, Key: "corp/b"}, {Scope: ScopeTool, Key: "srv/b"}, {Scope: ScopeTask, Key: ended.ID}} {
+		f.Why, f.Until = ToolChanged, now.Add(time.Hour)
+		r.send(Event{Fence: &f})
+	}
+	r.n = 0
+	r.send(Event{Task: ended})
+	r.send(Event{Task: task})
+	for _, g := range sent {
+		r.send(Event{Grant: g})
+	}
+	r.n = 200
+	newer := grant("b", "srv/b")
+	r.send(Event{Grant: newer})
+	r.beat()
+	for _, g := range sent {
+		r.want(g, ToolChanged)
+	}
+	r.want(newer, None)
+	if _, why := r.Task(ended.ID); why != TaskEnded {
+		t.Fatalf("task: %v", why)
+	}
+	later := grant("b", "srv/b")
+	r.put(Event{Grant: later})
+	r.want(later, None)
+	r.clock.pass(sweepRound)
+	r.swept()
+	if _, why := r.Task(ended.ID); why != TaskEnded {
+		t.Fatalf("task, after a sweep: %v", why)
+	}
+}
+
+// TestFencesOnNothingAreNotKept: names that no grant here has, fenced one after
+// another, take no memory, and neither does what the swept ones pointed to.
+func TestFencesOnNothingAreNotKept(t *testing.T) {
 	r := newRig(t)
 	task := r.task(time.Hour)
-	g := &Grant{ID: NewID(GrantPrefix), Task: task.ID, Agent: Principal{Issuer: "corp", Subject: "a"}, Tool: "srv/tool", NotBefore: epoch, Expires: epoch.Add(time.Minute)}
-	r.fence(ScopeGrant, g.ID, Revoked)
-	r.put(Event{Grant: g})
-	r.want(g, Revoked)
-
-	late := &Task{ID: NewID(TaskPrefix), Deadline: epoch.Add(time.Hour)}
-	r.fence(ScopeTask, late.ID, TaskEnded)
-	r.put(Event{Task: late})
-	if _, why := r.Task(late.ID); why != TaskEnded {
-		t.Fatalf("task: %v", why)
+	g := r.grant(task, time.Minute)
+	for _, s := range []Scope{ScopeAgent, ScopeTool, ScopeGrant, ScopeTask} {
+		for i := range 100 {
+			r.send(Event{Fence: &Fence{Scope: s, Key: fmt.Sprint("corp/", i), Why: Revoked, Until: epoch.Add(time.Hour)}})
+		}
+	}
+	r.beat()
+	v := r.view.Load()
+	if len(v.marks) != 2 || len(v.early) != 0 { // of the grant's agent and tool
+		t.Errorf("%d marks and %d early fences", len(v.marks), len(v.early))
+	}
+	r.want(g, None)
+	r.clock.pass(5 * time.Minute)
+	r.swept()
+	r.want(g, UnknownGrant)
+	if len(v.marks) != 0 {
+		t.Errorf("%d marks of swept grants", len(v.marks))
 	}
 }
 
@@ -383,8 +446,7 @@ func TestSweptDoesNotComeBack(t *testing.T) {
 	task := r.task(time.Hour)
 	g := r.grant(task, time.Minute)
 	r.clock.pass(5 * time.Minute)
-	r.beat()
-	r.beat()
+	r.swept()
 	r.want(g, UnknownGrant)
 	r.clock.wall.Add(int64(-5*time.Minute + 2*time.Second))
 	r.feed.breaks <- errors.New("connection lost")
@@ -459,8 +521,7 @@ func TestSweepForgetsAndLaterFencesStillBite(t *testing.T) {
 	r.want(ended, TaskEnded)
 	long := r.grant(r.task(time.Hour), 30*time.Minute)
 	r.clock.pass(5 * time.Minute) // beyond forgetAfter; the heartbeat sweeps
-	r.beat()
-	r.beat()
+	r.swept()
 	r.want(short, UnknownGrant)
 	r.want(ended, UnknownGrant)
 	if c := r.Counts(); c.Grants != 1 || c.Tasks != 1 {
@@ -544,6 +605,62 @@ func TestSpendIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestRenewalsShareTheirPurse: what this node has drawn and not spent of a
+// grant's own budget is there for the grants that renew it, when that grant is
+// long swept; and a chain of them refills nothing.
+func TestRenewalsShareTheirPurse(t *testing.T) {
+	r := newRig(t)
+	task := r.task(100 * time.Hour)
+	var b Budget
+	g := r.grant(task, 10*time.Minute, func(g *Grant) {
+		b = Budget{Key: GrantBudget(g.ID, ""), Limit: 3}
+		g.Budgets = []Budget{b, {Key: TaskBudget(task.ID, g.Tool, ""), Limit: 10}}
+	})
+	r.fund(b.Key, 3)
+	r.fund(g.Budgets[1].Key, 10)
+	spend := func(want Reason) Spent {
+		t.Helper()
+		live, why := r.Lookup(g.ID)
+		if why != None {
+			t.Fatal(why)
+		}
+		s, why, err := r.Spend(t.Context(), live, nil)
+		if why != want || err != nil {
+			t.Fatalf("%v, %v; want %v", why, err, want)
+		}
+		return s
+	}
+	for i := range 100 {
+		old := g
+		g = r.grant(task, 10*time.Minute, func(g *Grant) { g.Budgets, g.Renews = old.Budgets, old.ID })
+		r.fence(ScopeGrant, old.ID, Superseded)
+		r.want(old, Superseded)
+		if i < 3 {
+			s := spend(None)
+			if i == 1 {
+				s.GiveBack() // it stays in this node's purse
+			}
+		}
+		r.clock.pass(9 * time.Minute) // the next heartbeat sweeps what came before
+		r.swept()
+		if n := r.Counts().Grants; n > 2 {
+			t.Fatalf("%d grants are kept", n)
+		}
+	}
+	spend(None)
+	spend(BudgetSpent)
+	r.clock.pass(time.Hour)
+	r.swept()
+	if ps := r.view.Load().purses; len(ps) != 1 || ps[g.Budgets[1].Key] == nil {
+		t.Errorf("%d purses; want the task's alone", len(ps))
+	}
+	r.clock.pass(100 * time.Hour)
+	r.swept()
+	if n := len(r.view.Load().purses); n != 0 {
+		t.Errorf("%d purses that nobody spends from", n)
+	}
+}
+
 func TestUnknownDrawDenies(t *testing.T) {
 	r := newRig(t)
 	task := r.task(time.Hour)
@@ -566,29 +683,4 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	if err := r.Wait(ctx, Rev{0, 1 << 40}); err != nil {
 		t.Fatalf("a revision of an older epoch: %v", err)
 	}
-}
-
-func BenchmarkLookup(b *testing.B) {
-	v := newView()
-	wall, mono := SystemClock()
-	task := &Task{ID: NewID(TaskPrefix), Deadline: wall.Add(time.Hour)}
-	v.apply(Event{Task: task}, wall, mono)
-	ids := make([]ID, 100_000)
-	for i := range ids {
-		ids[i] = NewID(GrantPrefix)
-		v.apply(Event{Grant: &Grant{ID: ids[i], Task: task.ID, Tool: "s/t", NotBefore: wall, Expires: wall.Add(time.Hour), Rev: Rev{1, uint64(i)}}}, wall, mono)
-	}
-	t := NewTable(TableConfig{MaxStaleness: time.Hour})
-	t.view.Store(v)
-	t.heardMono.Store(int64(mono))
-	t.heardWall.Store(wall.UnixNano())
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for i := 0; pb.Next(); i++ {
-			if _, why := t.Lookup(ids[i%len(ids)]); why != None {
-				b.Error(why)
-				return
-			}
-		}
-	})
 }

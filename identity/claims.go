@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +21,7 @@ const (
 // claims is what is read of a payload; other claims are ignored.
 type claims struct {
 	issuer, subject, id string
+	party               string // azp, or else client_id; "" for none
 	audiences, groups   []string
 	issuedAt, notBefore time.Time // zero if absent
 	expires             time.Time
@@ -30,8 +32,21 @@ func (iss *issuer) parse(payload []byte) (claims, error) {
 	if err != nil {
 		return claims{}, err
 	}
+	c, err := registered(m)
+	if err != nil {
+		return claims{}, err
+	}
+	if v, found := m[iss.GroupsClaim]; found {
+		c.groups, err = iss.groups(v)
+	}
+	return c, err
+}
+
+// registered reads the claims whose names are registered with IANA.
+func registered(m map[string]any) (claims, error) {
 	var c claims
-	var errs [7]error
+	var client string
+	var errs [9]error
 	c.issuer, errs[0] = text(m, "iss", maxAudience, true)
 	c.subject, errs[1] = text(m, "sub", maxSubject, true)
 	c.id, errs[2] = text(m, "jti", maxSubject, false)
@@ -39,13 +54,13 @@ func (iss *issuer) parse(payload []byte) (claims, error) {
 	c.notBefore, errs[4] = date(m, "nbf", false)
 	c.issuedAt, errs[5] = date(m, "iat", false)
 	c.audiences, errs[6] = audiences(m["aud"])
+	c.party, errs[7] = text(m, "azp", maxSubject, false)      // OpenID Connect Core 1.0, Section 2
+	client, errs[8] = text(m, "client_id", maxSubject, false) // RFC 9068, Section 2.2
 	if err := errors.Join(errs[:]...); err != nil {
 		return claims{}, err
 	}
-	if v, found := m[iss.GroupsClaim]; found {
-		c.groups, err = iss.groups(v)
-	}
-	return c, err
+	c.party = cmp.Or(c.party, client)
+	return c, nil
 }
 
 func text(m map[string]any, name string, limit int, required bool) (string, error) {

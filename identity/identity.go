@@ -1,5 +1,6 @@
-// Package identity turns an identity token of a trusted issuer (an OIDC
-// provider, a SPIFFE server that sets iss) into a principal.
+// Package identity says who asks: it turns an identity token of a trusted
+// issuer (an OIDC provider, a SPIFFE server that sets iss, a Kubernetes cluster)
+// or a client certificate into a principal, and authenticates OAuth clients.
 //
 // An agent's id is ALIAS/SUBJECT. The alias is the configuration's name for
 // the issuer and has no slash, so no issuer can name an agent of another, and
@@ -8,23 +9,25 @@
 // Invariants:
 //   - A token is verified by the keys of the one issuer that its iss names
 //     exactly, and by no other.
-//   - The keys come from a file that was read at start. Nothing in a token
-//     makes this package open a file or a connection.
+//   - The keys come from the file or the URL that the configuration names.
+//     Nothing in a token makes this package open a file or a connection; the
+//     most it can do is to hasten, once a minute, what is fetched anyway.
+//   - Verify does no I/O: keys are read by New and by Run.
 //   - What is verified says who, never what for: the door compares the
 //     audience (Verified.For).
 package identity
 
 import (
-	"crypto/sha256"
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/token"
@@ -36,21 +39,39 @@ const (
 
 	// Skew is how far ahead nbf and iat may lie; exp has none.
 	Skew = 5 * time.Second
-
-	maxJWKS = 256 << 10 // bytes
 )
 
 // Config is whom to trust.
 type Config struct {
 	Issuers []Issuer // none: every token is refused
+
+	// Certificates is the alias of agents that a client certificate names
+	// (Verifier.Certificate); "": none does. It may be an issuer's: a workload
+	// with a JWT-SVID and an X.509-SVID is one agent then. That issuer's sub
+	// and the certificates' names must be one name space, or a certificate
+	// would speak for a namesake.
+	Certificates string
+
+	// OnRefresh is told of every look at an issuer's keys by Run, after it:
+	// whether they are others than before, or why there is nothing to say. It
+	// must be safe for concurrent use. nil: nobody is told.
+	OnRefresh func(alias string, changed bool, err error)
+
+	Logger *zap.Logger // nil: nothing is logged
 }
 
-// Issuer is one issuer of identity tokens.
+// Issuer is one issuer of identity tokens. Exactly one of JWKSFile and JWKSURL
+// says where its public keys (token.ParseJWKS) are.
 type Issuer struct {
 	Alias    string // its name in agent ids and groups: lower-case letters, digits and "-", at most 31; unique
 	URL      string // its tokens' iss, compared byte by byte; unique
-	JWKSFile string // path of its public keys (token.ParseJWKS); read by New
 	Audience string // what its tokens for the broker name as aud
+
+	JWKSFile string // path; its owner alone may write it
+
+	JWKSURL    string // https, or http to a loopback address; redirects are not followed
+	CAFile     string // PEM: who vouches for JWKSURL's certificate; "": the system's roots
+	BearerFile string // a token to present to JWKSURL, read anew each time (a Kubernetes service account's); "": none
 
 	// GroupsClaim is the top-level claim that holds the groups; "": "groups".
 	GroupsClaim string
@@ -60,15 +81,21 @@ type Issuer struct {
 	Groups map[string]string
 }
 
-// Verifier verifies identity tokens. It is immutable and safe for concurrent
-// use.
+// Verifier verifies identity tokens and maps certificates. It is safe for
+// concurrent use.
 type Verifier struct {
-	byURL map[string]*issuer // iss -> issuer
+	byURL        map[string]*issuer // iss -> issuer
+	certificates string             // Config.Certificates
+	onRefresh    func(alias string, changed bool, err error)
+	log          *zap.Logger
+	known        token.Cache[*genuine]
 }
 
 type issuer struct {
 	Issuer
-	keys *token.KeySet
+	source source
+	held   atomic.Pointer[held] // never nil once New returned
+	missed chan struct{}        // a token named a key that is not held
 }
 
 // Verified is what a genuine token says about its bearer.
@@ -88,13 +115,26 @@ func (v Verified) For(aud string) bool { return aud != "" && slices.Contains(v.A
 
 var aliasPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
 
-// New reads every issuer's keys. Its error names the issuer and the file.
+const aliasRule = `write 1 to 31 lower-case letters, digits or "-", the first no "-"`
+
+// New reads every issuer's keys, from where they are: a URL that does not
+// answer within 10 s is an error, too. Its error names the issuer and the place.
+// Run keeps the keys fresh.
 func New(c Config) (*Verifier, error) {
-	v := &Verifier{byURL: make(map[string]*issuer, len(c.Issuers))}
+	v := &Verifier{byURL: make(map[string]*issuer, len(c.Issuers)), certificates: c.Certificates, onRefresh: c.OnRefresh, log: c.Logger}
+	if v.log == nil {
+		v.log = zap.NewNop()
+	}
+	if v.onRefresh == nil {
+		v.onRefresh = func(string, bool, error) {}
+	}
+	if c.Certificates != "" && !aliasPattern.MatchString(c.Certificates) {
+		return nil, fmt.Errorf("certificates: alias %q: %s", c.Certificates, aliasRule)
+	}
 	aliases := make(map[string]bool, len(c.Issuers))
 	for i, iss := range c.Issuers {
 		if !aliasPattern.MatchString(iss.Alias) {
-			return nil, fmt.Errorf("issuer %d: alias %q: write 1 to 31 lower-case letters, digits or \"-\", the first no \"-\"", i, iss.Alias)
+			return nil, fmt.Errorf("issuer %d: alias %q: %s", i, iss.Alias, aliasRule)
 		}
 		if aliases[iss.Alias] {
 			return nil, fmt.Errorf("issuer %q: another issuer has this alias", iss.Alias)
@@ -127,71 +167,78 @@ func load(iss Issuer) (*issuer, error) {
 			return nil, fmt.Errorf("groups: %q: %q: empty, over %d bytes or not printable", from, to, maxGroup)
 		}
 	}
-	data, err := readFile(iss.JWKSFile, maxJWKS)
+	src, err := iss.keySource()
 	if err != nil {
-		return nil, fmt.Errorf("JWKS file: %w", err)
+		return nil, err
 	}
-	keys, err := token.ParseJWKS(data)
-	if err != nil {
-		return nil, fmt.Errorf("JWKS file %s: %w", iss.JWKSFile, err)
+	known := &issuer{Issuer: iss, source: src, missed: make(chan struct{}, 1)}
+	if _, err := known.refresh(context.Background(), time.Now()); err != nil {
+		return nil, err
 	}
-	return &issuer{Issuer: iss, keys: keys}, nil
+	return known, nil
 }
 
-// readFile reads at most one byte more than limit, which the parser refuses. Who
-// can write the file can be anybody, so that only its owner may.
-func readFile(path string, limit int64) ([]byte, error) {
-	if path == "" {
-		return nil, errors.New("no path")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat() // of what was opened
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		quoted := "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-		return nil, fmt.Errorf("%s: group or others can write it (%#o), and could be anybody by that; if nobody has, run: chmod go-w %s", path, mode, quoted)
-	}
-	return io.ReadAll(io.LimitReader(f, limit+1))
+// genuine is what a text says whose signature was verified; it never changes.
+type genuine struct {
+	iss    *issuer
+	keys   *token.KeySet // the set that verified it
+	claims claims
 }
 
 // Verify checks an identity token at the time now. The reason is None,
 // BadCredential, or ExpiredToken for a token that is genuine in all else; only
 // None comes with a principal.
 func (v *Verifier) Verify(compact string, now time.Time) (Verified, grants.Reason) {
-	iss := v.unverifiedIssuer(compact)
-	if iss == nil {
+	if len(compact) > MaxBytes {
 		return Verified{}, grants.BadCredential
 	}
-	payload, _, reason := iss.keys.VerifyCompact(compact, MaxBytes, allowedType)
-	if reason != grants.None {
-		return Verified{}, reason
+	text := token.TextDigest(compact)
+	g, ok := v.known.Get(text)
+	if !ok || g.keys != g.iss.held.Load().keys {
+		if g, ok = v.open(compact); !ok {
+			return Verified{}, grants.BadCredential
+		}
+		v.known.Put(text, len(compact), g)
 	}
-	// The iss by which the keys were chosen is compared once more now that it
-	// is verified, whatever reads it first.
-	c, err := iss.parse(payload)
-	if err != nil || c.issuer != iss.URL {
-		return Verified{}, grants.BadCredential
-	}
+	// Times are judged at every use.
+	c := &g.claims
 	if latest := now.Add(Skew); c.notBefore.After(latest) || c.issuedAt.After(latest) {
 		return Verified{}, grants.BadCredential
 	}
 	if !c.expires.After(now) {
 		return Verified{}, grants.ExpiredToken
 	}
+	// The slices are the caller's own: what is known is used again.
 	return Verified{
-		Principal: grants.Principal{Issuer: iss.Alias, Subject: c.subject, Groups: c.groups},
-		Audiences: c.audiences,
-		Issuer:    iss.Alias,
+		Principal: grants.Principal{Issuer: g.iss.Alias, Subject: c.subject, Groups: slices.Clone(c.groups)},
+		Audiences: slices.Clone(c.audiences),
+		Issuer:    g.iss.Alias,
 		Expires:   c.expires,
 		JTI:       c.id,
-		Digest:    sha256.Sum256([]byte(compact)),
+		Party:     c.party,
+		Digest:    text,
 	}, grants.None
+}
+
+// open verifies the signature and reads the claims.
+func (v *Verifier) open(compact string) (*genuine, bool) {
+	iss := v.unverifiedIssuer(compact)
+	if iss == nil {
+		return nil, false
+	}
+	keys := iss.held.Load().keys
+	payload, _, reason := keys.VerifyCompact(compact, MaxBytes, allowedType)
+	if reason != grants.None {
+		iss.hasten(keys, compact)
+		return nil, false
+	}
+	// The iss by which the keys were chosen is compared once more now that it
+	// is verified, whatever reads it first.
+	c, err := iss.parse(payload)
+	if err != nil || c.issuer != iss.URL {
+		return nil, false
+	}
+	return &genuine{iss: iss, keys: keys, claims: c}, true
 }
 
 // unverifiedIssuer finds the issuer whose keys have to verify the token; nil

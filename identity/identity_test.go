@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/token"
 )
 
 const (
@@ -90,7 +91,7 @@ func payload(t testing.TB, set ...string) string {
 		"iss": json.RawMessage(`"` + corpURL + `"`), "sub": json.RawMessage(`"agent-7"`), "aud": json.RawMessage(`"toolgrant"`),
 		"exp": json.RawMessage("1800000060"), "iat": json.RawMessage("1800000000"), "nbf": json.RawMessage("1800000000"),
 		"jti": json.RawMessage(`"n-1"`), "groups": json.RawMessage(`["Orchestrators","auditors","CI","Builders"]`),
-		"email": json.RawMessage(`"x@example.com"`),
+		"azp": json.RawMessage(`"ci"`), "email": json.RawMessage(`"x@example.com"`),
 	}
 	for i := 0; i < len(set); i += 2 {
 		if m[set[i]] = json.RawMessage(set[i+1]); set[i+1] == "" {
@@ -124,7 +125,7 @@ func TestVerify(t *testing.T) {
 	}
 	if diff := cmp.Diff(Verified{
 		Principal: grants.Principal{Issuer: "corp", Subject: "agent-7", Groups: []string{"ci", "corp/auditors", "orchestrators"}},
-		Audiences: []string{"toolgrant"}, Issuer: "corp", Expires: testNow.Add(time.Minute), JTI: "n-1",
+		Audiences: []string{"toolgrant"}, Issuer: "corp", Expires: testNow.Add(time.Minute), JTI: "n-1", Party: "ci",
 		Digest: sha256.Sum256([]byte(compact)),
 	}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -155,6 +156,66 @@ func TestVerify(t *testing.T) {
 	if got := v.KnownGroups(); !cmp.Equal(got, []string{"ci", "orchestrators"}) {
 		t.Errorf("KnownGroups = %q", got)
 	}
+}
+
+func TestParty(t *testing.T) {
+	v, corp, _ := newVerifier(t)
+	for _, c := range []struct{ azp, client, want string }{{`"a"`, `"b"`, "a"}, {"", `"b"`, "b"}, {`"a"`, "", "a"}, {"", "", ""}} {
+		got, reason := v.Verify(corp.sign(corp.header(""), payload(t, "azp", c.azp, "client_id", c.client)), testNow)
+		if reason != grants.None || got.Party != c.want {
+			t.Errorf("azp %s, client_id %s: %v, party %q", c.azp, c.client, reason, got.Party)
+		}
+	}
+}
+
+// What is known of a token's text does not outlive its time, its key, or the
+// text itself.
+func TestKnownTokens(t *testing.T) {
+	v, corp, _ := newVerifier(t)
+	good := corp.sign(corp.header(""), payload(t))
+	parts := strings.Split(good, ".")
+	for range 2 {
+		want(t, v, "genuine", good, grants.None)
+		want(t, v, "another payload, its signature", parts[0]+"."+encode(payload(t, "sub", `"root"`))+"."+parts[2], grants.BadCredential)
+		want(t, v, "another header, its signature", encode(corp.header(`,"typ":"JWT"`))+"."+parts[1]+"."+parts[2], grants.BadCredential)
+		want(t, v, "its payload, another signature", parts[0]+"."+parts[1]+"."+encode(strings.Repeat("x", 64)), grants.BadCredential)
+	}
+	end := testNow.Add(time.Minute)
+	for _, c := range []struct {
+		now  time.Time
+		want grants.Reason
+	}{{end, grants.ExpiredToken}, {testNow.Add(-6 * time.Second), grants.BadCredential}, {testNow, grants.None}} {
+		if _, reason := v.Verify(good, c.now); reason != c.want {
+			t.Errorf("at %v: %v, want %v", c.now, reason, c.want)
+		}
+	}
+	if _, known := v.known.Get(token.TextDigest(good)); !known {
+		t.Error("it was not known, so that nothing was tested")
+	}
+	if _, known := v.known.Get(token.TextDigest(parts[0] + "." + parts[1] + "." + encode(strings.Repeat("x", 64)))); known {
+		t.Error("a failure is known")
+	}
+	// What one caller does with it is not what the next one gets.
+	got, _ := v.Verify(good, testNow)
+	got.Principal.Groups[0], got.Audiences[0] = "orchestrators", "x"
+	if again, _ := v.Verify(good, testNow); again.Principal.Groups[0] != "ci" || again.Audiences[0] != "toolgrant" {
+		t.Errorf("shared with another caller: %+v", again)
+	}
+	// Its key is taken away, and comes back.
+	iss, before := v.byURL[corpURL], v.byURL[corpURL].held.Load()
+	file := func(data string) {
+		t.Helper()
+		if err := os.WriteFile(iss.JWKSFile, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := iss.refresh(t.Context(), testNow); err != nil || !changed {
+			t.Fatalf("refresh: %v, %v", changed, err)
+		}
+	}
+	file(newTestKey(t, "1").jwks())
+	want(t, v, "of a key that is gone", good, grants.BadCredential)
+	file(string(before.data))
+	want(t, v, "of a key that is back", good, grants.None)
 }
 
 // The keys of one issuer do not speak for another, whatever their kid.
@@ -296,6 +357,9 @@ func TestClaims(t *testing.T) {
 		{"groups", "{}", grants.BadCredential}, {"groups", `["CI",7]`, grants.BadCredential}, {"groups", `["CI",""]`, grants.BadCredential},
 		{"groups", `["a\tb"]`, grants.BadCredential}, {"groups", "[" + long(129) + "]", grants.BadCredential}, {"groups", "[" + long(128) + "]", grants.None},
 		{"groups", list(129, nth), grants.BadCredential}, {"groups", list(128, nth), grants.None},
+		{"azp", `""`, grants.BadCredential}, {"azp", "null", grants.BadCredential}, {"azp", `["ci"]`, grants.BadCredential}, {"azp", `"a\u202eb"`, grants.BadCredential},
+		{"azp", long(257), grants.BadCredential}, {"azp", long(256), grants.None}, {"azp", "", grants.None},
+		{"client_id", "7", grants.BadCredential}, {"client_id", `"a\nb"`, grants.BadCredential}, {"client_id", `"other"`, grants.None},
 		{"jti", `""`, grants.BadCredential}, {"jti", "7", grants.BadCredential}, {"jti", `"a\nb"`, grants.BadCredential}, {"jti", long(257), grants.BadCredential},
 	} {
 		name := c.name + " " + c.value
@@ -348,7 +412,10 @@ func TestNewRefuses(t *testing.T) {
 		{"URL relative", func(i *Issuer) { i.URL = "idp.example" }, "URL"},
 		{"no audience", func(i *Issuer) { i.Audience = "" }, "audience"},
 		{"group mapped to nothing", func(i *Issuer) { i.Groups = map[string]string{"a": ""} }, "groups"},
-		{"no file", func(i *Issuer) { i.JWKSFile = "" }, "JWKS file"},
+		{"neither file nor URL", func(i *Issuer) { i.JWKSFile = "" }, "exactly one"},
+		{"file and URL", func(i *Issuer) { i.JWKSURL = "https://idp.example/keys" }, "exactly one"},
+		{"bearer for a file", func(i *Issuer) { i.BearerFile = i.JWKSFile }, "bearer file"},
+		{"CA for a file", func(i *Issuer) { i.CAFile = i.JWKSFile }, "CA file"},
 		{"file absent", func(i *Issuer) { i.JWKSFile = "/nonexistent/jwks.json" }, "/nonexistent/jwks.json"},
 		{"file with a secret", func(i *Issuer) { i.JWKSFile = broken }, broken},
 		{"file writable by group", func(i *Issuer) { i.JWKSFile = byGroup }, "chmod go-w '" + byGroup + "'"},
@@ -453,10 +520,17 @@ func FuzzVerify(f *testing.F) {
 func BenchmarkVerify(b *testing.B) {
 	v, corp, _ := newVerifier(b)
 	compact := corp.sign(corp.header(`,"typ":"JWT"`), payload(b))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, reason := v.Verify(compact, testNow); reason != grants.None {
-			b.Fatal(reason)
-		}
+	for _, known := range []bool{false, true} {
+		b.Run(map[bool]string{false: "new", true: "known"}[known], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !known {
+					v.known = token.Cache[*genuine]{}
+				}
+				if _, reason := v.Verify(compact, testNow); reason != grants.None {
+					b.Fatal(reason)
+				}
+			}
+		})
 	}
 }

@@ -38,7 +38,7 @@ type parsed struct {
 // parseCompact takes a compact JWS apart and does no cryptography. The length
 // is looked at before anything else, so the work is bounded by maxBytes.
 func parseCompact(compact string, maxBytes int) (parsed, bool) {
-	if len(compact) > maxBytes || strings.Count(compact, ".") != 2 {
+	if !isCompact(compact, maxBytes) {
 		return parsed{}, false
 	}
 	header, rest, _ := strings.Cut(compact, ".")
@@ -51,6 +51,11 @@ func parseCompact(compact string, maxBytes int) (parsed, bool) {
 	p.signature, okSignature = decodeSegment(signature)
 	p.signingInput = []byte(compact[:len(header)+1+len(payload)])
 	return p, okHeader && okPayload && okSignature
+}
+
+// isCompact is what a text must be for any work on it to be worth while.
+func isCompact(text string, maxBytes int) bool {
+	return len(text) <= maxBytes && strings.Count(text, ".") == 2
 }
 
 func parseHeader(segment string) (Header, bool) {
@@ -83,23 +88,25 @@ func decodeSegment(s string) ([]byte, bool) {
 // has none). The reason is None or BadCredential; without None there is no
 // payload. Claims, times among them, are for the caller to check.
 func (s *KeySet) VerifyCompact(compact string, maxBytes int, allow func(typ string) bool) (payload []byte, header Header, reason grants.Reason) {
-	return s.verify(compact, maxBytes, func(h Header) bool { return allow(h.Typ) })
-}
-
-// verify is the one path on which signatures are checked.
-func (s *KeySet) verify(compact string, maxBytes int, allow func(Header) bool) ([]byte, Header, grants.Reason) {
-	p, ok := parseCompact(compact, maxBytes)
-	if !ok || !allow(p.unverifiedHeader) {
-		return nil, Header{}, grants.BadCredential
-	}
-	key, ok := s.keys[p.unverifiedHeader.KID]
-	if !ok || p.unverifiedHeader.Alg != key.alg {
-		return nil, Header{}, grants.BadCredential
-	}
-	if key.verifier.Verify(key.public, p.signingInput, p.signature) != nil {
+	p, _, ok := s.verify(compact, maxBytes, func(h Header) bool { return allow(h.Typ) })
+	if !ok {
 		return nil, Header{}, grants.BadCredential
 	}
 	return p.unverifiedPayload, p.unverifiedHeader, grants.None
+}
+
+// verify is the one path on which signatures are checked. With ok, nothing in
+// parsed is unverified any more, and key is the one that signed.
+func (s *KeySet) verify(compact string, maxBytes int, allow func(Header) bool) (p parsed, key record, ok bool) {
+	p, ok = parseCompact(compact, maxBytes)
+	if !ok || !allow(p.unverifiedHeader) {
+		return parsed{}, record{}, false
+	}
+	key, ok = s.keys[p.unverifiedHeader.KID]
+	if !ok || p.unverifiedHeader.Alg != key.alg || !key.signed(p.signingInput, p.signature) {
+		return parsed{}, record{}, false
+	}
+	return p, key, true
 }
 
 // UnverifiedType reads the header's typ ("" if absent), by which a door tells
@@ -112,4 +119,16 @@ func UnverifiedType(compact string) (typ string, ok bool) {
 	}
 	h, ok := parseHeader(segment)
 	return h.Typ, ok
+}
+
+// UnverifiedKID reads the header's kid, by which a refused token can be one
+// whose key was published after the set was last fetched. It chooses nothing
+// else. Not ok: no key could verify it.
+func UnverifiedKID(compact string, maxBytes int) (kid string, ok bool) {
+	if !isCompact(compact, maxBytes) {
+		return "", false
+	}
+	segment, _, _ := strings.Cut(compact, ".")
+	h, ok := parseHeader(segment)
+	return h.KID, ok && h.KID != ""
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jws"
@@ -47,6 +48,15 @@ type record struct {
 	jwa      jwa.SignatureAlgorithm // alg, as the library names it
 	public   crypto.PublicKey
 	verifier jws.Verifier2
+
+	// succeeded is when the next of our own keys begins to sign; zero for the
+	// newest, and for every key of a JWK Set.
+	succeeded time.Time
+}
+
+// signed reports whether the signature of input is this key's.
+func (r record) signed(input, signature []byte) bool {
+	return r.verifier.Verify(r.public, input, signature) == nil
 }
 
 func newRecord(alg string, public crypto.PublicKey) (record, error) {
@@ -70,6 +80,12 @@ func newRecord(alg string, public crypto.PublicKey) (record, error) {
 // Len is how many keys can verify.
 func (s *KeySet) Len() int { return len(s.keys) }
 
+// Has reports whether there is a key with this kid.
+func (s *KeySet) Has(kid string) bool {
+	_, found := s.keys[kid]
+	return found
+}
+
 // Skipped is how many keys ParseJWKS left out: of another type, curve or alg
 // than this package verifies, or not for signatures.
 func (s *KeySet) Skipped() int { return s.skipped }
@@ -79,7 +95,7 @@ func (s *KeySet) Skipped() int { return s.skipped }
 // for Ed25519, P-256 and RSA signatures are taken, each with a kid of its own;
 // other keys are skipped and counted. An error: a private or symmetric key
 // anywhere, a key that is not what it says, a kid absent or twice, an RSA
-// modulus under 2048 bits, or no key that can verify.
+// modulus under 2048 bits or with the ROCA weakness, or no key that can verify.
 func ParseJWKS(data []byte) (*KeySet, error) {
 	v, err := strictjson.Parse(data, strictjson.Limits{Bytes: maxJWKS, Depth: 16})
 	if err != nil {
@@ -272,5 +288,28 @@ func (m jwkMembers) rsa() (*rsa.PublicKey, error) {
 	if exponent.BitLen() > 31 || exponent.Int64() < 3 || exponent.Bit(0) == 0 {
 		return nil, errors.New("e: not an odd number from 3 to 2^31-1")
 	}
+	if isROCA(modulus) {
+		return nil, errors.New("n: made by a faulty smart card (CVE-2017-15361): it can be factored; make the key anew")
+	}
 	return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, nil
+}
+
+// isROCA tells the moduli of CVE-2017-15361, which can be factored: modulo each
+// of the first primes they are powers of 65537 (Nemec et al., "The Return of
+// Coppersmith's Attack", CCS 2017, Section 2.2). Another modulus is so with
+// probability under 2^-27.
+func isROCA(modulus *big.Int) bool {
+	for p := uint64(3); p <= 167; p += 2 {
+		if !big.NewInt(int64(p)).ProbablyPrime(0) {
+			continue
+		}
+		rest := new(big.Int).Mod(modulus, new(big.Int).SetUint64(p)).Uint64()
+		power := uint64(1)
+		for power != rest {
+			if power = power * 65537 % p; power == 1 {
+				return false // all powers seen
+			}
+		}
+	}
+	return true
 }

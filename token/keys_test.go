@@ -3,6 +3,7 @@ package token
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"encoding/json"
 	"fmt"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/toolgrant/toolgrant/grants"
 )
 
 func openKeys(t testing.TB, dir, alg string) *Keys {
@@ -25,13 +24,13 @@ func openKeys(t testing.TB, dir, alg string) *Keys {
 	return k
 }
 
-func keyFile(dir string, k *Keys) string { return filepath.Join(dir, k.signing.kid+keySuffix) }
+func keyFile(dir string, k *Keys) string { return filepath.Join(dir, k.signer().kid+keySuffix) }
 
 func TestOpenKeysFirstStart(t *testing.T) {
 	for _, alg := range []string{EdDSA, ES256} {
 		dir := filepath.Join(t.TempDir(), "a", "keys")
 		k := openKeys(t, dir, alg)
-		names := map[string]os.FileMode{".": 0o700, k.signing.kid + ".jwk": 0o600, "audit.key": 0o600}
+		names := map[string]os.FileMode{".": 0o700, k.signer().kid + ".jwk": 0o600, "audit.key": 0o600}
 		for name, want := range names {
 			info, err := os.Stat(filepath.Join(dir, name))
 			if err != nil || info.Mode().Perm() != want {
@@ -42,7 +41,7 @@ func TestOpenKeysFirstStart(t *testing.T) {
 			t.Errorf("entries %v, %v: want the key and the secret, and no temporary file", entries, err)
 		}
 		again := openKeys(t, dir+"/", alg)
-		if again.signing.kid != k.signing.kid || !bytes.Equal(again.AuditKey(), k.AuditKey()) || !bytes.Equal(again.JWKS(), k.JWKS()) {
+		if again.signer().kid != k.signer().kid || !bytes.Equal(again.AuditKey(), k.AuditKey()) || !bytes.Equal(again.JWKS(), k.JWKS()) {
 			t.Error("the second start reads something else than the first made")
 		}
 		if len(k.AuditKey()) != 32 {
@@ -54,8 +53,8 @@ func TestOpenKeysFirstStart(t *testing.T) {
 			t.Error("a caller can change the keys")
 		}
 	}
-	if k := openKeys(t, t.TempDir()+"/k", ""); k.signing.alg != EdDSA {
-		t.Errorf("default alg %s", k.signing.alg)
+	if k := openKeys(t, t.TempDir()+"/k", ""); k.signer().alg != EdDSA {
+		t.Errorf("default alg %s", k.signer().alg)
 	}
 	if _, err := OpenKeys(t.TempDir()+"/k", "RS256"); err == nil {
 		t.Error("alg RS256")
@@ -85,7 +84,7 @@ func TestOpenKeysCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := openKeys(t, dir, EdDSA)
-	if !bytes.Equal(again.AuditKey(), k.AuditKey()) || again.signing.kid == k.signing.kid {
+	if !bytes.Equal(again.AuditKey(), k.AuditKey()) || again.signer().kid == k.signer().kid {
 		t.Error("want the secret of before and a new key")
 	}
 }
@@ -243,81 +242,6 @@ func TestParsePrivateRefuses(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
-	dir := t.TempDir() + "/keys"
-	first := openKeys(t, dir, EdDSA)
-	old, err := first.Mint(testClaims())
-	must(t, err)
-	// Three within one second: each is later than the one before.
-	for range 3 {
-		must(t, AddKey(dir, EdDSA))
-	}
-	must(t, AddKey(dir, ES256))
-	if _, err := OpenKeys(dir, EdDSA); err == nil {
-		t.Error("the newest key is for ES256")
-	}
-	k := openKeys(t, dir, ES256)
-	if k.Public().Len() != 5 || k.signing.alg != ES256 {
-		t.Fatalf("%d keys, signing %s", k.Public().Len(), k.signing.alg)
-	}
-	v, err := NewVerifier(testIssuer, k.Public())
-	must(t, err)
-	fresh, err := k.Mint(testClaims())
-	must(t, err)
-	for name, compact := range map[string]string{"old": old, "new": fresh} {
-		if _, reason := v.Verify(compact, testAudience, testNow); reason != grants.None {
-			t.Errorf("%s: %v", name, reason)
-		}
-	}
-	must(t, os.Remove(keyFile(dir, first)))
-	if v, err = NewVerifier(testIssuer, openKeys(t, dir, ES256).Public()); err != nil {
-		t.Fatal(err)
-	}
-	if _, reason := v.Verify(old, testAudience, testNow); reason != grants.BadCredential {
-		t.Errorf("key retired: %v", reason)
-	}
-	if err := AddKey(t.TempDir()+"/absent", EdDSA); err == nil {
-		t.Error("added to no directory")
-	}
-	empty := t.TempDir()
-	must(t, os.Chmod(empty, 0o700))
-	if err := AddKey(empty, EdDSA); err == nil {
-		t.Error("added where there is no audit secret")
-	}
-	must(t, os.Chmod(dir, 0o755))
-	if err := AddKey(dir, EdDSA); err == nil {
-		t.Error("added to a directory that others read")
-	}
-}
-
-// Of two keys of one second, the kid decides, whatever the order of reading.
-func TestSigningKeyIsDetermined(t *testing.T) {
-	dir := t.TempDir() + "/keys"
-	openKeys(t, dir, EdDSA)
-	at := time.Now().Add(time.Hour).Unix()
-	for range 4 {
-		must(t, createKey(dir, EdDSA, at))
-	}
-	k := openKeys(t, dir, EdDSA)
-	for kid := range k.public.keys {
-		if kid > k.signing.kid && keyIssuedAt(t, dir, kid) == at {
-			t.Errorf("%s signs, and %s sorts behind it", k.signing.kid, kid)
-		}
-	}
-	if keyIssuedAt(t, dir, k.signing.kid) != at {
-		t.Error("an older key signs")
-	}
-}
-
-func keyIssuedAt(t *testing.T, dir, kid string) int64 {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, kid+keySuffix))
-	must(t, err)
-	key, err := parsePrivate(data)
-	must(t, err)
-	return key.issuedAt
-}
-
 func TestCreateNeverReplaces(t *testing.T) {
 	path := t.TempDir() + "/f"
 	must(t, createPrivateFile(path, []byte("first")))
@@ -335,7 +259,7 @@ func TestCreateNeverReplaces(t *testing.T) {
 func TestJWKSIsPublic(t *testing.T) {
 	dir := t.TempDir() + "/keys"
 	openKeys(t, dir, EdDSA)
-	must(t, AddKey(dir, ES256))
+	must(t, AddKey(dir, ES256, time.Time{}))
 	k := openKeys(t, dir, ES256)
 	var set struct {
 		Keys []map[string]string `json:"keys"`
@@ -378,13 +302,37 @@ func TestKeysDoNotPrint(t *testing.T) {
 	must(t, err)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 		noSecrets(t, fmt.Sprintf(verb, k), data, k)
-		if got := fmt.Sprintf(verb, k); got != "token.Keys("+k.signing.kid+")" {
+		if got := fmt.Sprintf(verb, k); got != "token.Keys("+k.signer().kid+")" {
 			t.Errorf("%s: %s", verb, got)
 		}
 	}
 	//lint:ignore SA9005 that it has nothing to marshal is what is tested
 	if b, err := json.Marshal(k); err != nil || string(b) != "{}" {
 		t.Errorf("JSON: %s, %v", b, err)
+	}
+}
+
+// B13: a key that everybody knows, or that nothing random made.
+func TestB13KnownKeys(t *testing.T) {
+	for name, data := range map[string]string{
+		"RFC 8037": `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",` +
+			`"alg":"EdDSA","kid":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k","use":"sig","iat":1800000000}`,
+		"RFC 7515": `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",` +
+			`"d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","alg":"ES256","kid":"oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U","use":"sig","iat":1800000000}`,
+	} {
+		if _, err := parsePrivate([]byte(data)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, b := range []byte{0, 'A'} {
+		seed := bytes.Repeat([]byte{b}, ed25519.SeedSize)
+		public := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+		kid, err := keyID(public)
+		must(t, err)
+		more := fmt.Sprintf(`,"alg":"EdDSA","use":"sig","iat":1800000000,"d":%q`, b64.EncodeToString(seed))
+		if _, err := parsePrivate([]byte(okpJWK(public, kid, more))); err == nil || !strings.Contains(err.Error(), "over and over") {
+			t.Errorf("seed of %q: %v", b, err)
+		}
 	}
 }
 

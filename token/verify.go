@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/toolgrant/toolgrant/grants"
@@ -12,12 +13,22 @@ import (
 // is safe for concurrent use.
 type Verifier struct {
 	issuer string
-	keys   *KeySet
+	keys   func() *KeySet
+	keep   time.Duration // how long a key verifies after its successor's begin; 0: as long as it is in keys
+	known  Cache[*genuine]
+}
+
+// genuine is what a text says whose signature was verified; it never changes.
+type genuine struct {
+	claims    Claims
+	keys      *KeySet   // the set that verified it
+	succeeded time.Time // record.succeeded of its key
 }
 
 // NewVerifier returns a verifier of the tokens whose iss is issuer and whose
-// key is in keys: Keys.Public, or ParseJWKS of what the broker publishes.
-// Keys that no broker signs with (RS256) are an error.
+// key is in keys, as ParseJWKS reads them from what the broker publishes. Keys
+// that no broker signs with (RS256) are an error. The broker itself verifies by
+// Keys.Verifier, which follows its keys.
 func NewVerifier(issuer string, keys *KeySet) (*Verifier, error) {
 	if issuer == "" {
 		return nil, errors.New("token verifier: no issuer")
@@ -30,7 +41,7 @@ func NewVerifier(issuer string, keys *KeySet) (*Verifier, error) {
 			return nil, fmt.Errorf("token verifier: key %q has alg %s; grant tokens are signed with %s or %s", kid, key.alg, EdDSA, ES256)
 		}
 	}
-	return &Verifier{issuer: issuer, keys: keys}, nil
+	return &Verifier{issuer: issuer, keys: func() *KeySet { return keys }}, nil
 }
 
 // Verify checks a grant token that was presented at the server whose resource
@@ -39,21 +50,60 @@ func NewVerifier(issuer string, keys *KeySet) (*Verifier, error) {
 // neither the table nor the sender: a verified token is not yet a live grant,
 // and Claims.CNF is for the door to compare.
 func (v *Verifier) Verify(compact, audience string, now time.Time) (Claims, grants.Reason) {
-	payload, _, reason := v.keys.verify(compact, MaxBytes, func(h Header) bool {
-		return h.Typ == Typ && h.X5T == nil
-	})
-	if reason != grants.None {
-		return Claims{}, reason
-	}
-	c, err := parseClaims(payload)
-	if err != nil || c.Issuer != v.issuer || c.Audience != audience {
+	g, ok := v.genuine(compact)
+	if !ok {
 		return Claims{}, grants.BadCredential
 	}
-	if latest := now.Add(Skew); c.NotBefore.After(latest) || c.IssuedAt.After(latest) {
+	// What follows depends on where and when, and is judged at every use.
+	c := &g.claims
+	if v.keep > 0 && !g.succeeded.IsZero() && !now.Before(g.succeeded.Add(v.keep)) {
+		return Claims{}, grants.BadCredential
+	}
+	if latest := now.Add(Skew); c.Audience != audience || c.NotBefore.After(latest) || c.IssuedAt.After(latest) {
 		return Claims{}, grants.BadCredential
 	}
 	if !c.Expires.After(now) {
 		return Claims{}, grants.ExpiredToken
 	}
-	return c, grants.None
+	return c.clone(), grants.None
+}
+
+// genuine verifies the signature and reads the claims, or remembers having done
+// so with the key set of now.
+func (v *Verifier) genuine(compact string) (*genuine, bool) {
+	if !isCompact(compact, MaxBytes) {
+		return nil, false
+	}
+	keys, text := v.keys(), TextDigest(compact)
+	if g, ok := v.known.Get(text); ok && g.keys == keys {
+		return g, true
+	}
+	p, key, ok := keys.verify(compact, MaxBytes, func(h Header) bool {
+		return h.Typ == Typ && h.X5T == nil
+	})
+	if !ok {
+		return nil, false
+	}
+	c, err := parseClaims(p.unverifiedPayload)
+	if err != nil || c.Issuer != v.issuer {
+		return nil, false
+	}
+	g := &genuine{claims: c, keys: keys, succeeded: key.succeeded}
+	v.known.Put(text, len(compact), g)
+	return g, true
+}
+
+// clone shares nothing that a caller could change.
+func (c *Claims) clone() Claims {
+	out := *c
+	out.Details = slices.Clone(c.Details)
+	out.Act = c.Act.clone()
+	return out
+}
+
+func (a *Actor) clone() *Actor {
+	if a == nil {
+		return nil
+	}
+	return &Actor{Issuer: a.Issuer, Subject: a.Subject, Act: a.Act.clone()}
 }

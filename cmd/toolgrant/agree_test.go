@@ -20,6 +20,8 @@ import (
 func inProcess(t testing.TB) (*world, *parts) {
 	t.Helper()
 	w := layOut(t)
+	// What is driven here is not what limits are for.
+	w.cfg.Limits.RequestsPerAgent, w.cfg.Limits.GrantsPerAgent, w.cfg.Limits.TasksPerOwner = 1<<20, 1<<20, 1<<20
 	return w, w.run()
 }
 
@@ -96,7 +98,7 @@ func TestTokenAndTableMustAgree(t *testing.T) {
 			}
 			g := grants.Grant{
 				ID: grants.NewID(grants.GrantPrefix), Task: task.ID, Agent: bot, Requester: bot, Tool: "reports/export",
-				NotBefore: now.Add(-2 * time.Second), Expires: now.Add(5 * time.Minute), Policy: p.policies.Revision(), Rev: p.table.Rev(),
+				NotBefore: now.Add(-2 * time.Second), Expires: now.Add(5 * time.Minute), Policy: p.policies.Current().Revision(), Rev: p.table.Rev(),
 			}
 			if tc.grant != nil {
 				tc.grant(&g)

@@ -43,10 +43,11 @@ var rooms = map[string]arrows{
 	"broker":     {code: doors},
 	"authz":      {code: doors, tests: []string{"envoy"}},
 
-	"cmd/toolgrant": {code: append([]string{"authz", "broker", "cedar", "client", "envoy"}, doors...)},
+	"cmd/toolgrant": {code: append([]string{"authz", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
 	"examples/demo":         {code: []string{"client"}},
-	"examples/reports/tool": {},
+	"examples/reports":      {},
+	"examples/reports/tool": {code: []string{"examples/reports"}},
 
 	"envoy/envoytest":   {},
 	"grants/grantstest": {code: []string{"grants"}},

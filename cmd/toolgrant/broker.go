@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -31,8 +32,16 @@ func (b *brokerFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&b.tokenFile, "identity-token-file", "", "`FILE` that holds your identity token, or - for stdin (default $"+envTokenFile+")")
 }
 
+// file is where the identity token is; "" for nowhere.
+func (b *brokerFlags) file() string {
+	if b.tokenFile != "" {
+		return b.tokenFile
+	}
+	return os.Getenv(envTokenFile)
+}
+
 func (b *brokerFlags) client(cmd *cobra.Command) (*client.Client, error) {
-	url, file := b.url, b.tokenFile
+	url, file := b.url, b.file()
 	if url == "" {
 		url = os.Getenv(envURL)
 	}
@@ -40,16 +49,21 @@ func (b *brokerFlags) client(cmd *cobra.Command) (*client.Client, error) {
 		url = defaultURL
 	}
 	if file == "" {
-		file = os.Getenv(envTokenFile)
-	}
-	if file == "" {
 		return nil, usagef("no identity token: give --identity-token-file FILE, or set %s", envTokenFile)
 	}
+	// The file is read anew for each call: whoever keeps a token in it fresh may
+	// replace it meanwhile. What there is to warn of is said once.
+	var mu sync.Mutex
+	warn := cmd.ErrOrStderr()
 	return client.New(client.Config{
 		URL:       url,
 		UserAgent: "toolgrant/" + buildInfo().Version,
 		Identity: func(context.Context) (string, error) {
-			return identityToken(file, cmd.InOrStdin(), cmd.ErrOrStderr())
+			mu.Lock()
+			defer mu.Unlock()
+			t, err := identityToken(file, cmd.InOrStdin(), warn)
+			warn = io.Discard
+			return t, err
 		},
 	})
 }
@@ -69,7 +83,7 @@ func identityToken(file string, stdin io.Reader, stderr io.Writer) (string, erro
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
-			fmt.Fprintf(stderr, "warning: others can read the identity token in %s (mode %#o): chmod 600 %[1]s\n", file, info.Mode().Perm())
+			fmt.Fprintf(stderr, "warning: others can read the token in %s (mode %#o): chmod 600 %[1]s\n", file, info.Mode().Perm())
 		}
 		in = f
 	}
@@ -106,14 +120,16 @@ func (f *ttlFlag) String() string {
 	return f.Duration.String()
 }
 
-// printLine writes the result of a command. A result that could not be written
-// is a failure: a script must not take an empty file for a token.
-func printLine(cmd *cobra.Command, line string) error {
-	if _, err := io.WriteString(cmd.OutOrStdout(), line+"\n"); err != nil {
+// output writes the result of a command. A result that could not be written is a
+// failure: a script must not take an empty file for a token.
+func output(cmd *cobra.Command, text string) error {
+	if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
 }
+
+func printLine(cmd *cobra.Command, line string) error { return output(cmd, line+"\n") }
 
 func printJSON(cmd *cobra.Command, v any) error {
 	b, err := json.Marshal(v)

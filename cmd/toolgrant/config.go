@@ -2,14 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -20,25 +15,45 @@ import (
 type Config struct {
 	Broker    BrokerConfig   `yaml:"broker"`
 	Authz     AuthzConfig    `yaml:"authz"`
+	Admin     AdminConfig    `yaml:"admin"`
 	Catalogue string         `yaml:"catalogue"` // file of servers and tools; default tools.yaml
 	Policies  string         `yaml:"policies"`  // folder of *.cedar and entities.json; default policies
 	Identity  IdentityConfig `yaml:"identity"`
+	Clients   []ClientConfig `yaml:"clients"`
 	Keys      KeysConfig     `yaml:"keys"`
 	Token     TokenConfig    `yaml:"token"`
 	Limits    LimitsConfig   `yaml:"limits"`
+	Detect    DetectConfig   `yaml:"detect"`
 	Audit     AuditConfig    `yaml:"audit"`
 	Envoy     EnvoyConfig    `yaml:"envoy"`
 }
 
 // BrokerConfig is the issue door.
 type BrokerConfig struct {
-	Listen string `yaml:"listen"` // host:port on loopback; default 127.0.0.1:8181
-	Issuer string `yaml:"issuer"` // "iss" of the tokens; https, or http on loopback; default http://LISTEN
+	Listen    string    `yaml:"listen"`     // host:port; without tls on loopback only; default 127.0.0.1:8181
+	Issuer    string    `yaml:"issuer"`     // "iss" of the tokens; https, or http on loopback; default http://LISTEN
+	PublicURL string    `yaml:"public_url"` // where clients reach it; default the issuer
+	TLS       TLSConfig `yaml:"tls"`
 }
+
+// TLSConfig names PEM files, which are read again when they change.
+type TLSConfig struct {
+	Cert     string `yaml:"cert"`      // certificate chain, the leaf first
+	Key      string `yaml:"key"`       // its private key
+	ClientCA string `yaml:"client_ca"` // whoever connects must show a certificate of one of these; none: needs none
+}
+
+func (t TLSConfig) on() bool { return t != TLSConfig{} }
 
 // AuthzConfig is the call door.
 type AuthzConfig struct {
-	Listen string `yaml:"listen"` // unix:///PATH or host:port on loopback; default unix:///run/toolgrant/authz.sock
+	Listen string    `yaml:"listen"` // unix:///PATH, or host:port; without tls on loopback only; default unix:///run/toolgrant/authz.sock
+	TLS    TLSConfig `yaml:"tls"`    // for host:port; all three files
+}
+
+// AdminConfig is where operators and probes look, apart from both doors.
+type AdminConfig struct {
+	Listen string `yaml:"listen"` // host:port; default: none
 }
 
 // Address gives what net.Listen takes: "unix" and a path, or "tcp" and
@@ -52,17 +67,35 @@ func (a AuthzConfig) Address() (network, address string) {
 
 // IdentityConfig says whose identity tokens are believed.
 type IdentityConfig struct {
-	Issuers []IssuerConfig `yaml:"issuers"` // at least one
+	Issuers      []IssuerConfig     `yaml:"issuers"` // at least one
+	Certificates CertificatesConfig `yaml:"certificates"`
+}
+
+// CertificatesConfig lets a client certificate that Envoy verified name an agent
+// for the baseline.
+type CertificatesConfig struct {
+	Alias string `yaml:"alias"` // the agent is ALIAS/NAME, NAME the first URI SAN, or else the first DNS SAN; default: off
 }
 
 // IssuerConfig is one issuer of identity tokens. An agent's id is ALIAS/SUB.
 type IssuerConfig struct {
 	Alias       string            `yaml:"alias"`        // lower-case letters, digits and "-"; required, unique
 	Issuer      string            `yaml:"issuer"`       // "iss", compared exactly; required, unique
-	JWKSFile    string            `yaml:"jwks_file"`    // its public keys; required
+	JWKSFile    string            `yaml:"jwks_file"`    // its public keys; this or jwks_url
+	JWKSURL     string            `yaml:"jwks_url"`     // https, or http on loopback; fetched at start and every few minutes
+	CA          string            `yaml:"ca"`           // PEM file: who vouches for jwks_url's certificate; default the system's
+	BearerFile  string            `yaml:"bearer_file"`  // a token for jwks_url, read anew each time (a Kubernetes service account's)
 	Audience    string            `yaml:"audience"`     // the "aud" by which a token is meant for the broker; required
 	GroupsClaim string            `yaml:"groups_claim"` // claim that lists the groups; default groups
 	Groups      map[string]string `yaml:"groups"`       // its group -> policy group; the others become ALIAS/GROUP
+}
+
+// ClientConfig is an OAuth client of the token endpoint. With none configured,
+// a client_id is not looked at.
+type ClientConfig struct {
+	ID       string `yaml:"id"`        // client_id; required, unique
+	Auth     string `yaml:"auth"`      // private_key_jwt (default) or none
+	JWKSFile string `yaml:"jwks_file"` // its public keys, for private_key_jwt
 }
 
 // KeysConfig is where the signing keys are; they are made at the first start.
@@ -76,10 +109,19 @@ type TokenConfig struct {
 	Header string `yaml:"header"` // lower-case header name; default authorization
 }
 
-// LimitsConfig bounds what can be asked for. Whole seconds.
+// LimitsConfig bounds what can be asked for. Whole seconds; counts above zero.
 type LimitsConfig struct {
-	MaxTTL  time.Duration `yaml:"max_ttl"`  // of a grant; default 15m
-	MaxTask time.Duration `yaml:"max_task"` // of a task; default 4h
+	MaxTTL           time.Duration `yaml:"max_ttl"`                  // of a grant; default 15m
+	MaxTask          time.Duration `yaml:"max_task"`                 // of a task; default 4h
+	GrantsPerAgent   int           `yaml:"grants_per_agent"`         // live at a time; default 1000
+	TasksPerOwner    int           `yaml:"tasks_per_owner"`          // open at a time; default 1000
+	RequestsPerAgent int           `yaml:"requests_per_agent_per_s"` // at the broker, in the long run; default 50
+}
+
+// DetectConfig says when a rate of grant requests is a signal.
+type DetectConfig struct {
+	GrantRequests int           `yaml:"grant_requests"` // more than so many of one agent for one tool...; default 30
+	Window        time.Duration `yaml:"window"`         // ...within this time; default 1m
 }
 
 // AuditConfig is the log of decisions.
@@ -90,7 +132,27 @@ type AuditConfig struct {
 
 // EnvoyConfig is what `toolgrant envoy` prints for.
 type EnvoyConfig struct {
-	Listen string `yaml:"listen"` // host:port; default 127.0.0.1:10000; port 0: Envoy chooses
+	Listen   string         `yaml:"listen"` // host:port; default 127.0.0.1:10000; port 0: Envoy chooses
+	Authz    string         `yaml:"authz"`  // where Envoy finds the authz server; default authz.listen
+	TLS      EnvoyTLSConfig `yaml:"tls"`
+	AuthzTLS AuthzTLSConfig `yaml:"authz_tls"` // how Envoy calls an authz.listen with tls
+}
+
+// EnvoyTLSConfig is how Envoy takes calls. The paths are Envoy's: they are
+// printed as they are.
+type EnvoyTLSConfig struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`                  // a client's certificate, if it shows one, must be of one of these
+	Require  bool   `yaml:"require_client_certificate"` // false: it may show none
+}
+
+// AuthzTLSConfig is Envoy's side of authz.tls. The paths are Envoy's.
+type AuthzTLSConfig struct {
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	CA         string `yaml:"ca"`
+	ServerName string `yaml:"server_name"` // name in the authz server's certificate
 }
 
 // leastConfig is a file that has all that is required.
@@ -144,12 +206,20 @@ func (c *Config) setDefaults() {
 		}
 	}
 	def(&c.Broker.Listen, "127.0.0.1:8181")
-	def(&c.Broker.Issuer, "http://"+c.Broker.Listen)
+	scheme := "http://"
+	if c.Broker.TLS.on() {
+		scheme = "https://"
+	}
+	def(&c.Broker.Issuer, scheme+c.Broker.Listen)
+	def(&c.Broker.PublicURL, c.Broker.Issuer)
 	def(&c.Authz.Listen, "unix:///run/toolgrant/authz.sock")
 	def(&c.Catalogue, "tools.yaml")
 	def(&c.Policies, "policies")
 	for i := range c.Identity.Issuers {
 		def(&c.Identity.Issuers[i].GroupsClaim, "groups")
+	}
+	for i := range c.Clients {
+		def(&c.Clients[i].Auth, "private_key_jwt")
 	}
 	def(&c.Keys.Dir, "keys")
 	def(&c.Keys.Alg, "EdDSA")
@@ -160,151 +230,39 @@ func (c *Config) setDefaults() {
 	if c.Limits.MaxTTL == 0 {
 		c.Limits.MaxTTL = min(15*time.Minute, c.Limits.MaxTask)
 	}
+	count := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	count(&c.Limits.GrantsPerAgent, 1000)
+	count(&c.Limits.TasksPerOwner, 1000)
+	count(&c.Limits.RequestsPerAgent, 50)
+	count(&c.Detect.GrantRequests, 30)
+	if c.Detect.Window == 0 {
+		c.Detect.Window = time.Minute
+	}
 	def(&c.Audit.File, "audit.jsonl")
 	def(&c.Audit.Fsync, "interval")
 	def(&c.Envoy.Listen, "127.0.0.1:10000")
+	def(&c.Envoy.Authz, c.Authz.Listen)
 }
 
 func (c *Config) resolve(dir string) {
 	paths := []*string{&c.Catalogue, &c.Policies, &c.Keys.Dir, &c.Audit.File}
 	for i := range c.Identity.Issuers {
-		paths = append(paths, &c.Identity.Issuers[i].JWKSFile)
+		is := &c.Identity.Issuers[i]
+		paths = append(paths, &is.JWKSFile, &is.CA, &is.BearerFile)
+	}
+	for i := range c.Clients {
+		paths = append(paths, &c.Clients[i].JWKSFile)
+	}
+	for _, t := range []*TLSConfig{&c.Broker.TLS, &c.Authz.TLS} {
+		paths = append(paths, &t.Cert, &t.Key, &t.ClientCA)
 	}
 	for _, p := range paths {
-		if !filepath.IsAbs(*p) {
+		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
-}
-
-// check holds the values to what the program can do, and finds all faults, not
-// the first alone.
-func (c *Config) check(f *yamlFile) error {
-	var faults []error
-	fail := func(path, format string, args ...any) { faults = append(faults, f.errorf(path, format, args...)) }
-	addressAt := func(path, listen string, lowest uint64) {
-		if err := checkAddress(listen, lowest); err != nil {
-			fail(path, "%q %v", listen, err)
-		}
-	}
-
-	if addressAt("broker.listen", c.Broker.Listen, 1); !loopbackAddress(c.Broker.Listen) {
-		fail("broker.listen", "%q is not on loopback, and TLS is not there yet: tokens would travel in the clear; write 127.0.0.1:8181, and put a proxy that ends TLS in front of it", c.Broker.Listen)
-	}
-	if err := checkIssuer(c.Broker.Issuer); err != nil {
-		fail("broker.issuer", "%q %v", c.Broker.Issuer, err)
-	}
-	switch network, address := c.Authz.Address(); {
-	case network == "unix":
-		// 108 bytes of sun_path, with a final zero: unix(7).
-		if !filepath.IsAbs(address) || strings.HasSuffix(address, "/") || len(address) > 107 {
-			fail("authz.listen", "%q is not the absolute path of a socket of at most 107 bytes; write unix:///run/toolgrant/authz.sock", c.Authz.Listen)
-		}
-	case strings.HasPrefix(c.Authz.Listen, "unix:"):
-		fail("authz.listen", "%q: write unix:// and an absolute path, three slashes in all: unix:///run/toolgrant/authz.sock", c.Authz.Listen)
-	default:
-		if addressAt("authz.listen", address, 1); !loopbackAddress(address) {
-			fail("authz.listen", "%q is not on loopback, and mTLS is not there yet: anyone who reaches it could ask in Envoy's place; write unix:///run/toolgrant/authz.sock, or 127.0.0.1 and a port", c.Authz.Listen)
-		}
-	}
-	addressAt("envoy.listen", c.Envoy.Listen, 0)
-	if c.Authz.Listen == c.Broker.Listen {
-		fail("authz.listen", "%q is the broker's; give each its own", c.Authz.Listen)
-	}
-	if c.Envoy.Listen == c.Broker.Listen || c.Envoy.Listen == c.Authz.Listen {
-		fail("envoy.listen", "%q is the broker's or the authz server's; give each its own", c.Envoy.Listen)
-	}
-
-	c.checkIssuers(fail)
-	oneOf := func(path, value string, allowed ...string) {
-		for _, a := range allowed {
-			if value == a {
-				return
-			}
-		}
-		fail(path, "%q is not known; write %s", value, strings.Join(allowed, " or "))
-	}
-	oneOf("keys.alg", c.Keys.Alg, "EdDSA", "ES256")
-	oneOf("audit.fsync", c.Audit.Fsync, "always", "interval", "never")
-	if !tokenHeader.MatchString(c.Token.Header) || reservedHeader.MatchString(c.Token.Header) {
-		fail("token.header", "%q cannot carry a token; write authorization, or a name of your own in lower case such as x-tool-token", c.Token.Header)
-	}
-	if c.Limits.MaxTTL > c.Limits.MaxTask {
-		fail("limits.max_ttl", "%s is longer than limits.max_task (%s), and no grant outlives its task; make it at most that", c.Limits.MaxTTL, c.Limits.MaxTask)
-	}
-	return errors.Join(faults...)
-}
-
-var (
-	issuerAlias = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
-	tokenHeader = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-	// Headers that HTTP, Envoy or we ourselves give a meaning.
-	reservedHeader = regexp.MustCompile(`^(host|cookie|connection|te|trailer|upgrade|transfer-encoding|content-.*|proxy-.*|x-grant-.*|x-envoy-.*|x-forwarded-.*|x-request-id)$`)
-)
-
-func (c *Config) checkIssuers(fail func(path, format string, args ...any)) {
-	if len(c.Identity.Issuers) == 0 {
-		fail("identity.issuers", "at least one is required, or nobody could ask for anything; write\n%s", leastConfig)
-	}
-	aliases, urls := map[string]bool{}, map[string]bool{}
-	for i, is := range c.Identity.Issuers {
-		at := fmt.Sprintf("identity.issuers[%d].", i)
-		required := func(key, value, example string) {
-			if value == "" {
-				fail(at+key, "is required; write, for example, %s: %s", key, example)
-			}
-		}
-		required("alias", is.Alias, "corp")
-		required("issuer", is.Issuer, `"https://idp.example"`)
-		required("jwks_file", is.JWKSFile, "jwks.json")
-		required("audience", is.Audience, "toolgrant")
-		if is.Alias != "" && !issuerAlias.MatchString(is.Alias) {
-			fail(at+"alias", "%q: write at most 31 lower-case letters, digits and -, such as corp", is.Alias)
-		}
-		// Two issuers under one alias could name each other's agents.
-		if aliases[is.Alias] && is.Alias != "" {
-			fail(at+"alias", "%q is there twice; agents are ALIAS/SUB, so each issuer needs its own", is.Alias)
-		}
-		if urls[is.Issuer] && is.Issuer != "" {
-			fail(at+"issuer", "%q is there twice; one entry per issuer", is.Issuer)
-		}
-		if strings.ContainsAny(is.Issuer, " \t") {
-			fail(at+"issuer", "%q has a blank in it; write it exactly as in the token's \"iss\"", is.Issuer)
-		}
-		aliases[is.Alias], urls[is.Issuer] = true, true
-	}
-}
-
-// checkAddress takes host:port. The broker's and authz's ports are named
-// elsewhere, so they cannot be 0, which is another one at each start; Envoy
-// tells its own.
-func checkAddress(s string, lowest uint64) error {
-	host, port, err := net.SplitHostPort(s)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || host == "" || perr != nil || n < lowest {
-		return errors.New("is not host:port; write, for example, 127.0.0.1:8181")
-	}
-	return nil
-}
-
-func loopbackAddress(s string) bool {
-	host, _, err := net.SplitHostPort(s)
-	return err != nil || isLoopback(host) // what is no address at all is told once
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// checkIssuer: RFC 8414, Section 2, and https but on loopback.
-func checkIssuer(s string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
-		return errors.New("is not an issuer's URL (no user, query or fragment); write, for example, https://broker.example")
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
-		return nil
-	}
-	return errors.New("must be https (http is for loopback only); write, for example, https://broker.example")
 }

@@ -29,7 +29,7 @@ func TestLoadConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Broker:    BrokerConfig{Listen: "127.0.0.1:8181", Issuer: "http://127.0.0.1:8181"},
+		Broker:    BrokerConfig{Listen: "127.0.0.1:8181", Issuer: "http://127.0.0.1:8181", PublicURL: "http://127.0.0.1:8181"},
 		Authz:     AuthzConfig{Listen: "unix:///run/toolgrant/authz.sock"},
 		Catalogue: filepath.Join(dir, "tools.yaml"),
 		Policies:  filepath.Join(dir, "policies"),
@@ -37,9 +37,10 @@ func TestLoadConfigDefaults(t *testing.T) {
 			JWKSFile: filepath.Join(dir, "jwks.json"), Audience: "toolgrant", GroupsClaim: "groups"}}},
 		Keys:   KeysConfig{Dir: filepath.Join(dir, "keys"), Alg: "EdDSA"},
 		Token:  TokenConfig{Header: "authorization"},
-		Limits: LimitsConfig{MaxTTL: 15 * time.Minute, MaxTask: 4 * time.Hour},
+		Limits: LimitsConfig{MaxTTL: 15 * time.Minute, MaxTask: 4 * time.Hour, GrantsPerAgent: 1000, TasksPerOwner: 1000, RequestsPerAgent: 50},
+		Detect: DetectConfig{GrantRequests: 30, Window: time.Minute},
 		Audit:  AuditConfig{File: filepath.Join(dir, "audit.jsonl"), Fsync: "interval"},
-		Envoy:  EnvoyConfig{Listen: "127.0.0.1:10000"},
+		Envoy:  EnvoyConfig{Listen: "127.0.0.1:10000", Authz: "unix:///run/toolgrant/authz.sock"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -48,8 +49,13 @@ func TestLoadConfigDefaults(t *testing.T) {
 
 func TestLoadConfigWhole(t *testing.T) {
 	path := writeConfig(t, `
-broker: {listen: "[::1]:9191", issuer: "https://broker.example/x"}
-authz: {listen: "127.0.0.1:9192"}
+broker:
+  listen: "0.0.0.0:9191"
+  issuer: https://broker.example/x
+  public_url: https://broker.internal
+  tls: {cert: b.pem, key: b.key}
+authz: {listen: "0.0.0.0:9192", tls: {cert: a.pem, key: a.key, client_ca: /ca.pem}}
+admin: {listen: "127.0.0.1:9190"}
 catalogue: /etc/tg/tools.yaml
 policies: rules/
 identity:
@@ -60,33 +66,53 @@ identity:
     audience: toolgrant
     groups_claim: roles
     groups: {Orchestrators: orchestrators, 'team a': a}
-  - {alias: k8s, issuer: "https://kubernetes.default.svc", jwks_file: /k.json, audience: broker}
+  - {alias: k8s, issuer: "https://kubernetes.default.svc", jwks_url: "https://kubernetes.default.svc/openid/v1/jwks", ca: /ca.crt, bearer_file: t, audience: broker}
+  certificates: {alias: mesh}
+clients: [{id: ci, jwks_file: ci.json}, {id: spa, auth: none}]
 keys: {dir: k/, alg: ES256}
 token: {header: x-tool-token}
-limits: {max_ttl: 90s, max_task: 1h30m}
+limits: {max_ttl: 90s, max_task: 1h30m, grants_per_agent: 7, tasks_per_owner: 8, requests_per_agent_per_s: 9}
+detect: {grant_requests: 5, window: 30s}
 audit: {file: ../log.jsonl, fsync: always}
-envoy: {listen: "0.0.0.0:10001"}
+envoy:
+  listen: "0.0.0.0:10001"
+  authz: 10.0.0.1:9192
+  tls: {cert: e.pem, key: e.key, client_ca: eca.pem, require_client_certificate: true}
+  authz_tls: {cert: ec.pem, key: ec.key, ca: ca.pem, server_name: authz.internal}
 `)
 	dir := filepath.Dir(path)
 	got, err := LoadConfig(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	in := func(name string) string { return filepath.Join(dir, name) }
 	want := &Config{
-		Broker:    BrokerConfig{Listen: "[::1]:9191", Issuer: "https://broker.example/x"},
-		Authz:     AuthzConfig{Listen: "127.0.0.1:9192"},
+		Broker: BrokerConfig{Listen: "0.0.0.0:9191", Issuer: "https://broker.example/x", PublicURL: "https://broker.internal",
+			TLS: TLSConfig{Cert: in("b.pem"), Key: in("b.key")}},
+		Authz:     AuthzConfig{Listen: "0.0.0.0:9192", TLS: TLSConfig{Cert: in("a.pem"), Key: in("a.key"), ClientCA: "/ca.pem"}},
+		Admin:     AdminConfig{Listen: "127.0.0.1:9190"},
 		Catalogue: "/etc/tg/tools.yaml",
-		Policies:  filepath.Join(dir, "rules"),
-		Identity: IdentityConfig{Issuers: []IssuerConfig{
-			{Alias: "corp", Issuer: "https://idp.example", JWKSFile: filepath.Join(dir, "a/jwks.json"), Audience: "toolgrant",
-				GroupsClaim: "roles", Groups: map[string]string{"Orchestrators": "orchestrators", "team a": "a"}},
-			{Alias: "k8s", Issuer: "https://kubernetes.default.svc", JWKSFile: "/k.json", Audience: "broker", GroupsClaim: "groups"},
-		}},
-		Keys:   KeysConfig{Dir: filepath.Join(dir, "k"), Alg: "ES256"},
-		Token:  TokenConfig{Header: "x-tool-token"},
-		Limits: LimitsConfig{MaxTTL: 90 * time.Second, MaxTask: 90 * time.Minute},
-		Audit:  AuditConfig{File: filepath.Join(filepath.Dir(dir), "log.jsonl"), Fsync: "always"},
-		Envoy:  EnvoyConfig{Listen: "0.0.0.0:10001"},
+		Policies:  in("rules"),
+		Identity: IdentityConfig{
+			Issuers: []IssuerConfig{
+				{Alias: "corp", Issuer: "https://idp.example", JWKSFile: in("a/jwks.json"), Audience: "toolgrant",
+					GroupsClaim: "roles", Groups: map[string]string{"Orchestrators": "orchestrators", "team a": "a"}},
+				{Alias: "k8s", Issuer: "https://kubernetes.default.svc", JWKSURL: "https://kubernetes.default.svc/openid/v1/jwks",
+					CA: "/ca.crt", BearerFile: in("t"), Audience: "broker", GroupsClaim: "groups"},
+			},
+			Certificates: CertificatesConfig{Alias: "mesh"},
+		},
+		Clients: []ClientConfig{{ID: "ci", Auth: "private_key_jwt", JWKSFile: in("ci.json")}, {ID: "spa", Auth: "none"}},
+		Keys:    KeysConfig{Dir: in("k"), Alg: "ES256"},
+		Token:   TokenConfig{Header: "x-tool-token"},
+		Limits:  LimitsConfig{MaxTTL: 90 * time.Second, MaxTask: 90 * time.Minute, GrantsPerAgent: 7, TasksPerOwner: 8, RequestsPerAgent: 9},
+		Detect:  DetectConfig{GrantRequests: 5, Window: 30 * time.Second},
+		Audit:   AuditConfig{File: filepath.Join(filepath.Dir(dir), "log.jsonl"), Fsync: "always"},
+		Envoy: EnvoyConfig{
+			Listen: "0.0.0.0:10001", Authz: "10.0.0.1:9192",
+			TLS:      EnvoyTLSConfig{Cert: "e.pem", Key: "e.key", ClientCA: "eca.pem", Require: true},
+			AuthzTLS: AuthzTLSConfig{Cert: "ec.pem", Key: "ec.key", CA: "ca.pem", ServerName: "authz.internal"},
+		},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -139,11 +165,11 @@ func TestLoadConfigErrors(t *testing.T) {
 		{"list", "- broker\n", "1:1", "must be a mapping"},
 		{"text", "broker\n", "1:1", "must be a mapping"},
 		{"two documents", least + "---\nkeys: {alg: ES256}\n", "5:5", "a second document"},
-		{"unknown key", least + "brokr: {listen: x}\n", "4:1", `unknown key "brokr"; known here: audit, authz, broker, catalogue, `},
+		{"unknown key", least + "brokr: {listen: x}\n", "4:1", `unknown key "brokr"; known here: admin, audit, authz, broker, catalogue, `},
 		{"another case", least + "Broker: {listen: \"127.0.0.1:1\"}\n", "4:1", `unknown key "Broker"`},
 		{"unknown inner key", least + "keys:\n  alg: ES256\n  algo: ES256\n", "6:3", `unknown key "algo"; known here: alg, dir`},
 		{"first of two unknown", least + "zz: 1\nyy: 1\n", "4:1", `unknown key "zz"`},
-		{"unknown issuer key", issuers("  - alias: corp\n    jwks_url: x\n"), "4:5", `unknown key "jwks_url"; known here: alias, audience, `},
+		{"unknown issuer key", issuers("  - alias: corp\n    jwks: x\n"), "4:5", `unknown key "jwks"; known here: alias, audience, `},
 		{"twice", least + "keys: {alg: ES256}\nkeys: {alg: EdDSA}\n", "5:1", "already defined"},
 		{"twice quoted", least + "keys: {alg: ES256, \"alg\": EdDSA}\n", "4:20", "already defined"},
 		{"merge", least + "keys:\n  <<: {alg: ES256}\n", "5:3", "a key must be plain text"},
@@ -163,8 +189,8 @@ func TestLoadConfigErrors(t *testing.T) {
 		{"map of numbers", issuers("  - {alias: corp, issuer: a, jwks_file: b, audience: c, groups: {a: 1}}\n"), "3:66", "identity.issuers[0].groups.a: must be text"},
 
 		// What the values say.
-		{"broker open", least + "broker: {listen: \"0.0.0.0:8181\"}\n", "4:10", "TLS is not there yet"},
-		{"broker name", least + "broker:\n  listen: broker.example:8181\n", "5:3", "TLS is not there yet"},
+		{"broker open", least + "broker: {listen: \"0.0.0.0:8181\"}\n", "4:10", "without broker.tls"},
+		{"broker name", least + "broker:\n  listen: broker.example:8181\n", "5:3", "without broker.tls"},
 		{"broker all", least + "broker: {listen: \":8181\"}\n", "4:10", "is not host:port"},
 		{"broker port", least + "broker: {listen: \"127.0.0.1:0\"}\n", "4:10", "is not host:port"},
 		{"broker no port", least + "broker: {listen: 127.0.0.1}\n", "4:10", "is not host:port; write, for example"},
@@ -172,7 +198,7 @@ func TestLoadConfigErrors(t *testing.T) {
 		{"issuer path", least + "broker: {issuer: broker.example}\n", "4:10", "is not an issuer's URL"},
 		{"issuer query", least + "broker: {issuer: \"https://broker.example?\"}\n", "4:10", "is not an issuer's URL"},
 		{"issuer fragment", least + "broker: {issuer: \"https://broker.example#\"}\n", "4:10", "is not an issuer's URL"},
-		{"authz open", least + "authz: {listen: \"0.0.0.0:9192\"}\n", "4:9", "mTLS is not there yet"},
+		{"authz open", least + "authz: {listen: \"0.0.0.0:9192\"}\n", "4:9", "without authz.tls"},
 		{"authz relative", least + "authz: {listen: \"unix://run/x.sock\"}\n", "4:9", "not the absolute path"},
 		{"authz one slash", least + "authz: {listen: \"unix:/run/x.sock\"}\n", "4:9", "three slashes in all"},
 		{"authz long", least + "authz: {listen: \"unix:///" + strings.Repeat("x", 107) + "\"}\n", "4:9", "at most 107 bytes"},
@@ -183,8 +209,29 @@ func TestLoadConfigErrors(t *testing.T) {
 		{"envoy", least + "envoy: {listen: \"10000\"}\n", "4:9", "is not host:port"},
 		{"no issuer", "keys: {alg: ES256}\n", "1:1", "identity.issuers: at least one is required"},
 		{"no issuers", "\nidentity: {issuers: []}\n", "2:12", "identity.issuers: at least one is required"},
-		{"no jwks", issuers("  - alias: corp\n    issuer: https://idp.example\n    audience: toolgrant\n"), "3:5", "identity.issuers[0].jwks_file: is required; write, for example, jwks_file: jwks.json"},
-		{"no jwks in flow", issuers("  - {alias: corp, issuer: x, audience: y}\n"), "3:5", "jwks_file: is required"},
+		{"no jwks", issuers("  - alias: corp\n    issuer: https://idp.example\n    audience: toolgrant\n"), "3:5", "identity.issuers[0].jwks_file: one of jwks_file and jwks_url is required"},
+		{"two jwks", issuers("  - {alias: corp, issuer: x, audience: y, jwks_file: a, jwks_url: b}\n"), "3:43", "and not both"},
+		{"ca without url", issuers("  - {alias: corp, issuer: x, audience: y, jwks_file: a, ca: b}\n"), "3:5", "ca and bearer_file are for it"},
+		{"certificates alias", least + "  certificates: {alias: A}\n", "4:18", `"A": write at most 31`},
+		{"admin open", least + "admin: {listen: \"0.0.0.0:9190\"}\n", "4:9", "nobody is asked who they are"},
+		{"admin is the broker", least + "admin: {listen: \"127.0.0.1:8181\"}\n", "4:9", "is the broker's; give each its own"},
+		{"half of tls", least + "broker: {tls: {cert: x}}\n", "4:10", "needs both cert and key"},
+		{"socket with tls", least + "authz: {tls: {cert: x, key: y, client_ca: z}}\n", "4:9", "is for host:port"},
+		{"authz without client_ca", least + "authz: {listen: \"10.0.0.1:9\", tls: {cert: x, key: y}}\n", "4:31", "needs client_ca"},
+		{"Envoy without its half", least + "authz: {listen: \"10.0.0.1:9\", tls: {cert: x, key: y, client_ca: z}}\n", "1:1", "envoy.authz_tls: needs cert, key, ca and server_name"},
+		{"Envoy's half alone", least + "envoy: {authz_tls: {cert: x}}\n", "4:9", "is there without authz.tls"},
+		{"required of nobody", least + "envoy: {tls: {cert: x, key: y, require_client_certificate: true}}\n", "4:32", "needs client_ca"},
+		{"a word for true", least + "envoy: {tls: {require_client_certificate: yes}}\n", "4:15", "must be true or false"},
+		{"count of zero", least + "limits: {grants_per_agent: 0}\n", "4:10", "not a whole number above zero"},
+		{"count below zero", least + "limits: {grants_per_agent: -1}\n", "4:10", "not a whole number above zero"},
+		{"count in hex", least + "limits: {grants_per_agent: 0x10}\n", "4:10", "not a whole number above zero"},
+		{"count of text", least + "limits: {grants_per_agent: many}\n", "4:10", "must be a whole number"},
+		{"count of half", least + "limits: {grants_per_agent: 1.5}\n", "4:10", "must be a whole number"},
+		{"client without keys", least + "clients: [{id: a}]\n", "4:11", "the client's public keys"},
+		{"client with keys for nothing", least + "clients: [{id: a, auth: none, jwks_file: x}]\n", "4:31", "its keys would not be looked at"},
+		{"client twice", least + "clients: [{id: a, auth: none}, {id: a, auth: none}]\n", "4:33", `"a" is there twice`},
+		{"client secret", least + "clients: [{id: a, auth: client_secret_basic}]\n", "4:19", "write private_key_jwt or none"},
+		{"no jwks in flow", issuers("  - {alias: corp, issuer: x, audience: y}\n"), "3:5", "one of jwks_file and jwks_url"},
 		{"no audience", issuers("  - {alias: corp, issuer: x, jwks_file: y}\n"), "3:5", "audience: is required"},
 		{"no alias", issuers("  - {issuer: x, jwks_file: y, audience: z}\n"), "3:5", "alias: is required"},
 		{"no iss", issuers("  - {alias: x, jwks_file: y, audience: z}\n"), "3:5", "issuer: is required"},

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/toolgrant/toolgrant/authz"
@@ -42,23 +40,29 @@ Print it again when the catalogue changes.`,
 			if fragment {
 				render = envoy.Fragment
 			}
-			text, err := render(envoy.Options{
-				Catalog:          tools,
-				Listen:           config.Envoy.Listen,
-				Authz:            config.Authz.Listen,
-				CredentialHeader: config.Token.Header,
-				MaxBody:          authz.DefaultMaxBody, // what serve takes
-			})
+			text, err := render(envoyOptions(config, tools))
 			if err != nil {
 				return usageError(err)
 			}
-			if _, err := cmd.OutOrStdout().Write(text); err != nil {
-				return fmt.Errorf("writing the result: %w", err)
-			}
-			return nil
+			return output(cmd, string(text))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "configuration `FILE`, as for serve")
 	cmd.Flags().BoolVar(&fragment, "fragment", false, "only the parts that go into a configuration of your own")
 	return cmd
+}
+
+// envoyOptions is what Envoy's configuration is made from.
+func envoyOptions(cfg *Config, tools *catalog.Catalog) envoy.Options {
+	e := cfg.Envoy
+	return envoy.Options{
+		Catalog: tools, Listen: e.Listen, Authz: e.Authz,
+		CredentialHeader: cfg.Token.Header, MaxBody: authz.DefaultMaxBody, // what serve takes
+		TLS: envoy.ListenerTLS{
+			CertFile: e.TLS.Cert, KeyFile: e.TLS.Key, ClientCAFile: e.TLS.ClientCA, RequireClientCert: e.TLS.Require,
+		},
+		AuthzTLS: envoy.AuthzTLS{
+			CertFile: e.AuthzTLS.Cert, KeyFile: e.AuthzTLS.Key, CAFile: e.AuthzTLS.CA, ServerName: e.AuthzTLS.ServerName,
+		},
+	}
 }

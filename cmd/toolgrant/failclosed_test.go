@@ -76,7 +76,14 @@ func TestFaultyHandlersStayClosed(t *testing.T) {
 			if strings.Contains(f.name, "Envoy") { // those that are about its time
 				w.patience = 250 * time.Millisecond
 			}
-			serveAuthz(t, w.cfg.Authz.Listen, authz.NewServer(faulty{check: f.check}, authz.DefaultMaxBody, zap.NewNop()))
+			s, err := authz.Open(t.Context(), authz.ServerConfig{Listen: w.cfg.Authz.Listen, Check: faulty{check: f.check}, Logger: zap.NewNop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			ran := make(chan error, 1)
+			go func() { ran <- s.Run(ctx) }()
+			t.Cleanup(func() { stop(); <-ran })
 			w.startEnvoy()
 			for range 3 {
 				w.wantCall("any", http.StatusServiceUnavailable, "")
@@ -96,7 +103,14 @@ func TestEnvoyAloneWouldOpen(t *testing.T) {
 			w := layOut(t)
 			s := grpc.NewServer()
 			authv3.RegisterAuthorizationServer(s, faulty{check: f.check})
-			serveAuthz(t, w.cfg.Authz.Listen, s)
+			_, path := w.cfg.Authz.Address()
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() { defer close(done); _ = s.Serve(l) }()
+			t.Cleanup(func() { s.Stop(); <-done })
 			w.startEnvoy()
 			a := w.call("any", "POST", exportCSV, october)
 			t.Logf("Envoy alone: %d", a.status)
@@ -105,17 +119,6 @@ func TestEnvoyAloneWouldOpen(t *testing.T) {
 			}
 		})
 	}
-}
-
-func serveAuthz(t *testing.T, address string, s *grpc.Server) {
-	t.Helper()
-	l, err := authz.Listen(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Stop(); <-done })
 }
 
 // TestServerGoneStaysClosed: the process killed, stopped, or never there.

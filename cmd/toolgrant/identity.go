@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,12 +22,13 @@ func identityCommand() *cobra.Command {
 		ttl                          = ttlFlag{time.Hour}
 	)
 	cmd := &cobra.Command{
-		Use:   "identity --dir DIR --agent NAME [--group GROUP]... [flags]",
+		Use:   "identity --agent NAME [--group GROUP]... [--dir DIR] [flags]",
 		Short: "Mint an identity token, for development",
 		Long: `Mint an identity token from an issuer that lives in a folder. FOR DEVELOPMENT
 ONLY: whoever can read the folder can be any agent.
 
-The first use makes the issuer's key and DIR/jwks.json. A broker that names that
+Beside "toolgrant dev" the folder is that one's issuer, which the broker that
+runs there believes. Elsewhere name one: the first use makes the issuer's key and DIR/jwks.json. A broker that names that
 file, and the same issuer URL, in its configuration believes these tokens:
 
   identity:
@@ -34,14 +37,21 @@ file, and the same issuer URL, in its configuration believes these tokens:
       issuer: "` + devIssuerURL + `"
       jwks_file: DIR/jwks.json
       audience: toolgrant`,
-		Example: `  umask 077
+		Example: `  # Beside "toolgrant dev", in a shell that has pasted what it prints.
+  toolgrant identity --agent ci-1 --group orchestrators --group reporting > ci.jwt
+
+  # With an issuer of its own.
+  umask 077
   toolgrant identity --dir dev-issuer --agent planner --group orchestrators > planner.jwt
   export TOOLGRANT_IDENTITY_TOKEN_FILE=planner.jwt`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if at := os.Getenv(envDevDir); dir == "" && at != "" {
+				dir = filepath.Join(at, devIssuerDir)
+			}
 			switch {
 			case dir == "":
-				return usagef("--dir is missing: the folder of the development issuer")
+				return usagef("--dir is missing: the folder of the development issuer (\"toolgrant dev\" has one, and says so by %s)", envDevDir)
 			case agent == "":
 				return usagef("--agent is missing: the agent's name, without the issuer's alias")
 			}
@@ -58,7 +68,7 @@ file, and the same issuer URL, in its configuration believes these tokens:
 			return printLine(cmd, token)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` of the development issuer; made if it is not there (required)")
+	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` of the development issuer; made if it is not there (default $"+envDevDir+"/"+devIssuerDir+")")
 	cmd.Flags().StringVar(&agent, "agent", "", "`NAME` of the agent: the token's subject (required)")
 	cmd.Flags().StringArrayVar(&groups, "group", nil, "`GROUP` that the agent is in; may be repeated")
 	cmd.Flags().StringVar(&audience, "audience", "toolgrant", "whom the token is for: the broker, or a server's resource `URI`")

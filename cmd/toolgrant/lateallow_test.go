@@ -71,7 +71,7 @@ func (tr *traffic) note(op grantstest.Op) {
 
 // post calls the issue door.
 func (tr *traffic) post(method, path, identity, contentType, body string, into any) int {
-	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	req := httptest.NewRequest(method, tr.w.cfg.Broker.Issuer+path, strings.NewReader(body))
 	if identity != "" {
 		req.Header.Set("Authorization", "Bearer "+identity)
 	}

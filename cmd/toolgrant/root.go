@@ -37,7 +37,8 @@ gone.
 
 Commands that talk to the broker find it by --url or TOOLGRANT_URL, and show who
 they are by an identity token from --identity-token-file or
-TOOLGRANT_IDENTITY_TOKEN_FILE.`
+TOOLGRANT_IDENTITY_TOKEN_FILE. Where the broker's certificate is of a CA of your
+own, set SSL_CERT_FILE to it.`
 
 const rootExample = `  # Both doors, by a configuration file.
   toolgrant serve --config toolgrant.yaml
@@ -49,7 +50,13 @@ const rootExample = `  # Both doors, by a configuration file.
   toolgrant grant --task "$task" --tool reports/export --ttl 5m --header \
     --identity-token-file bot.jwt |
     curl -H @- --json '{"month":"2026-06"}' 'http://127.0.0.1:10000/export?format=csv'
-  toolgrant task end "$task" --identity-token-file planner.jwt`
+  toolgrant task end "$task" --identity-token-file planner.jwt
+
+  # Or all of it around one command, which sees the token and no identity.
+  toolgrant exec --kind monthly-report --tool reports/export -- ./write-report
+
+  # Everything up on this machine, to try it.
+  toolgrant dev`
 
 // run is the whole program but for the process: it returns the exit code.
 // Errors are one line on stderr, never a wall of usage.
@@ -62,6 +69,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
+	}
+	var ended *commandExit
+	if errors.As(err, &ended) && ended.err == nil {
+		return ended.code
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), err)
 	var m *misuse
@@ -76,10 +87,13 @@ func exitCode(err error) int {
 		answer *client.Error
 		config *ConfigError
 		wrong  *misuse
+		ended  *commandExit
 	)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &ended):
+		return ended.code
 	case errors.As(err, &answer) && answer.Denied():
 		return exitRefused
 	case errors.As(err, &wrong), errors.As(err, &config), errors.Is(err, client.ErrInvalid):
@@ -108,8 +122,9 @@ func usagef(format string, args ...any) error {
 func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root := group("toolgrant", "Just-in-time tools for AI agents",
 		serveCommand(),
-		taskCommand(), grantCommand(), revokeCommand(),
-		identityCommand(), envoyCommand(), auditCommand(), versionCommand(),
+		taskCommand(), grantCommand(), grantsCommand(), revokeCommand(), execCommand(),
+		policyCommand(), tokenCommand(), explainCommand(), auditCommand(),
+		devCommand(), identityCommand(), keysCommand(), envoyCommand(), versionCommand(),
 	)
 	root.Long, root.Example = rootHelp, rootExample
 	root.Version = buildInfo().String()

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +30,11 @@ const (
 	testGrant    = "g_abcdefghijklmnopqrstuvwxyz"
 	testToken    = "eyJ0eXAiOiJ0b29sZ3JhbnQrand0In0.e30.c2ln"
 )
+
+// testTokenAnswer is a token as POST /v1/grants gives it.
+const testTokenAnswer = `{"server":"reports","resource":"https://reports.internal","access_token":"` + testToken + `","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer","expires_in":300,"scope":"reports/export","authorization_details":[` +
+	`{"type":"urn:toolgrant:grant:1","grant_id":"` + testGrant + `","tool":"reports/export","task":"` + testTask + `","ttl":300,"max_calls":2,"constraints":[{"type":"object"}],"constraints_digest":"ab","expires_at":"2030-01-02T03:04:05Z","reused":false},` +
+	`{"type":"urn:toolgrant:grant:1","grant_id":"g_bbbbbbbbbbbbbbbbbbbbbbbbbb","tool":"reports/health","task":"` + testTask + `","ttl":300,"expires_at":"2030-01-02T03:04:05Z","reused":true}]}`
 
 // result is what a run of the program came to.
 type result struct {
@@ -66,8 +70,8 @@ func startBroker(t *testing.T, status int, refusal string) *http.Request {
 			io.WriteString(w, `{"task":"`+testTask+`","state":"ended"}`)
 		case r.URL.Path == "/v1/grants/"+testGrant:
 			io.WriteString(w, `{"grant":"`+testGrant+`","state":"revoked"}`)
-		case r.URL.Path == "/oauth2/token":
-			io.WriteString(w, `{"access_token":"`+testToken+`","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer","expires_in":300,"scope":"reports/export","authorization_details":[{"type":"urn:toolgrant:grant:1","grant_id":"`+testGrant+`","tool":"reports/export","task":"`+testTask+`","ttl":300,"max_calls":2,"constraints":[{"type":"object"}],"constraints_digest":"ab","expires_at":"2030-01-02T03:04:05Z","reused":false}]}`)
+		case r.URL.Path == "/v1/grants" && r.Method == http.MethodPost:
+			io.WriteString(w, `{"tokens":[`+testTokenAnswer+`]}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}
@@ -140,28 +144,40 @@ func TestGrant(t *testing.T) {
 	ask := []string{"grant", "--task", testTask, "--tool", "reports/export"}
 	whole := toolgrant(t, "", append(ask, "--json")...)
 	var answer struct {
-		Token  string           `json:"access_token"`
-		Grants []map[string]any `json:"authorization_details"`
+		Tokens []struct {
+			Token  string           `json:"access_token"`
+			Grants []map[string]any `json:"authorization_details"`
+		}
 	}
-	if err := stdjson.Unmarshal([]byte(whole.stdout), &answer); err != nil || whole.code != exitDone || answer.Token != testToken || answer.Grants[0]["grant_id"] != testGrant {
+	if err := stdjson.Unmarshal([]byte(whole.stdout), &answer); err != nil || whole.code != exitDone || answer.Tokens[0].Token != testToken || answer.Tokens[0].Grants[0]["grant_id"] != testGrant {
 		t.Errorf("--json: %+v (%v)", whole, err)
 	}
-	if got := toolgrant(t, "", append(ask, "--header")...); got.stdout != "Authorization: Bearer "+testToken+"\n" {
-		t.Errorf("--header: %+v", got)
+	for line, args := range map[string][]string{
+		"Authorization: Bearer " + testToken: {"--header"},
+		"authorization: Bearer " + testToken: {"--header", "--header-name", "authorization"},
+		"X-Tool-Token: " + testToken:         {"--header", "--header-name", "X-Tool-Token"},
+	} {
+		if got := toolgrant(t, "", append(ask, args...)...); got.stdout != line+"\n" {
+			t.Errorf("%v: %+v", args, got)
+		}
 	}
-	got := toolgrant(t, "", append(ask, "--tool", "reports/health", "--ttl", "5m", "--max-calls", "2", "--constraint", `{"type":"object"}`, "--constraint", "@"+file)...)
-	if got.code != exitDone || got.stdout != testToken+"\n" || !strings.Contains(got.stderr, "granted: "+testGrant+` for "reports/export" until `) || strings.Contains(got.stderr, testToken) {
+	got := toolgrant(t, "", append(ask, "--tool", "reports/health", "--ttl", "5m", "--max-calls", "2", "--agent", "corp/bot",
+		"--max-sum", "/body/a=b=10.5", "--constraint", `{"type":"object"}`, "--constraint", "@"+file)...)
+	if got.code != exitDone || got.stdout != testToken+"\n" || strings.Contains(got.stderr, testToken) ||
+		!strings.Contains(got.stderr, "granted: "+testGrant+` for "reports/export" until `) || !strings.Contains(got.stderr, "granted before: g_b") {
 		t.Errorf("%+v", got)
 	}
-	form, _ := url.ParseQuery(sent(t, last))
 	detail := func(tool string) string {
-		return `{"type":"urn:toolgrant:grant:1","tool":"` + tool + `","task":"` + testTask + `","ttl":300,"max_calls":2,"constraints":[{"type":"object"},{"type":"string"}]}`
+		return `{"tool":"` + tool + `","ttl":300,"max_calls":2,"max_sum":{"/body/a=b":"10.5"},"constraints":[{"type":"object"},{"type":"string"}]}`
 	}
-	if d := cmp.Diff([]string{"[" + detail("reports/export") + "," + detail("reports/health") + "]"}, form["authorization_details"]); d != "" {
+	if d := cmp.Diff(`{"task":"`+testTask+`","agent":"corp/bot","grants":[`+detail("reports/export")+","+detail("reports/health")+"]}", sent(t, last)); d != "" {
 		t.Error(d)
 	}
-	if form.Get("subject_token") != testIdentity || last.Header.Get("Authorization") != "" {
-		t.Errorf("identity: %v, Authorization %q", form["subject_token"], last.Header.Get("Authorization"))
+	if last.Header.Get("Authorization") != "Bearer "+testIdentity {
+		t.Errorf("Authorization %q", last.Header.Get("Authorization"))
+	}
+	if got := toolgrant(t, "", append(ask, "--renew", testGrant)...); got.code != exitDone || sent(t, last) != `{"task":"`+testTask+`","grants":[{"tool":"reports/export","renew":"`+testGrant+`"}]}` {
+		t.Errorf("--renew: %+v", got)
 	}
 }
 
@@ -222,7 +238,7 @@ func TestMisuse(t *testing.T) {
 		{[]string{"tsk"}, `unknown command "tsk"; did you mean task?`},
 		{[]string{"tas", "start"}, `unknown command "tas"`},
 		{[]string{"--nope"}, "unknown flag: --nope"},
-		{[]string{"task"}, "say what to do: end or start"},
+		{[]string{"task"}, "say what to do: end or list or show or start"},
 		{[]string{"task", "stop"}, `unknown command "stop"`},
 		{[]string{"task", "start"}, "--kind is missing"},
 		{[]string{"task", "start", "--kind", "k", "more"}, `unexpected operand "more"`},
@@ -236,13 +252,52 @@ func TestMisuse(t *testing.T) {
 		{[]string{"task", "end", testTask, testTask}, "unexpected operand"},
 		{[]string{"task", "end", "../x"}, "not a task id"},
 		{[]string{"task", "end", testGrant}, "not a task id"},
+		{[]string{"task", "start", "--kind", "k", "--beat", "1500ms"}, "whole seconds"},
+		{[]string{"task", "show"}, "TASK is missing"},
+		{[]string{"task", "show", testGrant}, "not a task id"},
+		{[]string{"task", "list", "x"}, "unexpected operand"},
+		{[]string{"grants", "x"}, "unexpected operand"},
+		{[]string{"grants", "--task", "x"}, "not a task id"},
 		{[]string{"revoke"}, "GRANT is missing"},
+		{[]string{"revoke", testGrant, testGrant}, "unexpected operand"},
+		{[]string{"revoke", testGrant, "--agent", "a/b"}, "not several"},
+		{[]string{"revoke", "--tool", "a/b", "--agent", "a/b"}, "not several"},
+		{[]string{"revoke", "--agent", ""}, "not named"},
+		{[]string{"revoke", "--task", "x"}, "not a task id"},
 		{[]string{"revoke", testTask}, "not a grant id"},
 		{[]string{"grant", "--tool", "a/b"}, "--task is missing"},
 		{[]string{"grant", "--task", testTask}, "--tool is missing"},
 		{[]string{"grant", "--task", "t_1", "--tool", "a/b"}, "not a task id"},
 		{[]string{"grant", "--task", testTask, "--tool", "ab"}, "write SERVER/TOOL"},
-		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--tool", "c/d"}, "two servers"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--tool", "c/d", "--header"}, "of a, c"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--header-name", "X"}, "goes with --header"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--header", "--header-name", "X\r\nY: z"}, "name of an HTTP header"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--renew", "x"}, "not a grant id"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--tool", "a/c", "--renew", testGrant}, "one --tool"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--max-sum", "/a"}, "POINTER=SUM"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--max-sum", "a=1"}, "JSON Pointer"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--max-sum", "/a=1.00001"}, "4 decimals"},
+		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--max-sum", "/a=1", "--max-sum", "/a=2"}, "there twice"},
+		{[]string{"exec", "--tool", "a/b", "--", "true"}, "--kind is missing"},
+		{[]string{"exec", "--kind", "k", "--", "true"}, "--tool is missing"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b"}, "CMD is missing"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b", "--identity-token-file", "-", "--", "true"}, "stdin is CMD's"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b", "--tool", "c/d", "--proxy", "http://127.0.0.1:1", "--", "true"}, "of a, c"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b", "--header-name", "X", "--", "true"}, "goes with --proxy"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b", "--proxy", "http://10.0.0.1:1", "--", "true"}, "loopback only"},
+		{[]string{"exec", "--kind", "k", "--tool", "a/b", "--proxy", "https://x.example/path", "--", "true"}, "origin alone"},
+		{[]string{"token", "inspect", "a", "b"}, "unexpected operand"},
+		{[]string{"token", "inspect", "--jwks", "x"}, "go together"},
+		{[]string{"token", "inspect", dir + "/none"}, "no such file"},
+		{[]string{"policy"}, "say what to do: check or example-input or schema"},
+		{[]string{"policy", "check", "--config", noCatalogue}, "tools.yaml"},
+		{[]string{"policy", "example-input"}, "ACTION is missing"},
+		{[]string{"policy", "example-input", "grnt", "--config", "../../examples/reports/toolgrant.yaml"}, `no action "grnt"`},
+		{[]string{"explain"}, "DECISION is missing"},
+		{[]string{"explain", "d_1", "--audit", "a", "--config", "b"}, "choose one"},
+		{[]string{"explain", "d_1", "--audit", dir + "/none"}, "no such file"},
+		{[]string{"dev", "--port", "65535", "--envoy", "sh", "--keep", dir}, "must be ports"},
+		{[]string{"dev", "--envoy", dir + "/none"}, "the Envoy to run"},
 		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--tool", "a/b"}, "there twice"},
 		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--json", "--header"}, "choose one"},
 		{[]string{"grant", "--task", testTask, "--tool", "a/b", "--max-calls", "0"}, "write 1 or more"},
@@ -450,7 +505,11 @@ func TestHelp(t *testing.T) {
 			return
 		}
 		got := toolgrant(t, "", append(path, "--help")...)
-		if got.code != exitDone || got.stderr != "" || !strings.Contains(got.stdout, "Exit codes:\n  0  done") {
+		codes := "Exit codes:\n  0  done"
+		if cmd.Name() == "exec" {
+			codes = "Exit codes:\n  CMD's own; "
+		}
+		if got.code != exitDone || got.stderr != "" || strings.Count(got.stdout, "Exit codes:") != 1 || !strings.Contains(got.stdout, codes) {
 			t.Errorf("%v: %+v", path, got)
 		}
 		if !cmd.HasSubCommands() && !strings.Contains(got.stdout, "Examples:\n  ") {

@@ -4,30 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
-	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/authz"
 	"github.com/toolgrant/toolgrant/broker"
-	"github.com/toolgrant/toolgrant/catalog"
-	"github.com/toolgrant/toolgrant/cedar"
-	"github.com/toolgrant/toolgrant/envoy"
-	"github.com/toolgrant/toolgrant/grants"
-	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/token"
 )
 
@@ -54,7 +42,7 @@ in memory: a restart ends them all.`,
 			log := newLogger(cmd.ErrOrStderr())
 			defer func() { _ = log.Sync() }()
 			if check {
-				if _, err := loadRules(cfg); err != nil {
+				if _, err := loadRules(cfg, log, hooks{}); err != nil {
 					return usageError(err)
 				}
 				if err := checkKeys(cfg); err != nil {
@@ -81,122 +69,6 @@ func checkKeys(cfg *Config) error {
 	return err
 }
 
-// newLogger writes JSON lines to w: INFO is a change of state.
-func newLogger(w io.Writer) *zap.Logger {
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.ISO8601TimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), zapcore.InfoLevel))
-}
-
-// rules is what is read from files and never changes while serving.
-type rules struct {
-	catalog  *catalog.Catalog
-	policies *cedar.Set
-	identity *identity.Verifier
-}
-
-func loadRules(cfg *Config) (*rules, error) {
-	var r rules
-	var err error
-	if r.catalog, err = catalog.Load(cfg.Catalogue); err != nil {
-		return nil, fmt.Errorf("catalogue: %w", err)
-	}
-	issuers := make([]identity.Issuer, 0, len(cfg.Identity.Issuers))
-	for _, i := range cfg.Identity.Issuers {
-		issuers = append(issuers, identity.Issuer{
-			Alias: i.Alias, URL: i.Issuer, JWKSFile: i.JWKSFile, Audience: i.Audience,
-			GroupsClaim: i.GroupsClaim, Groups: i.Groups,
-		})
-	}
-	if r.identity, err = identity.New(identity.Config{Issuers: issuers}); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w (for development, `toolgrant identity --dir FOLDER` makes an issuer and its jwks.json)", err)
-		}
-		return nil, err
-	}
-	// An audience that is also a tool server's would make one token good for
-	// both doors.
-	for _, i := range issuers {
-		if s, ok := r.catalog.ServerByResource(i.Audience); ok {
-			return nil, fmt.Errorf("identity: issuer %q: audience %q is the resource of server %q: the broker needs one of its own", i.Alias, i.Audience, s.ID)
-		}
-	}
-	// What cannot be printed for Envoy cannot be served either.
-	if _, err := envoy.Config(envoy.Options{
-		Catalog: r.catalog, Listen: cfg.Envoy.Listen, Authz: cfg.Authz.Listen, CredentialHeader: cfg.Token.Header,
-	}); err != nil {
-		return nil, err
-	}
-	if r.policies, err = cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups()}); err != nil {
-		return nil, fmt.Errorf("policies: %w", err)
-	}
-	return &r, nil
-}
-
-// parts is everything behind the two doors, wired.
-type parts struct {
-	rules
-	keys   *token.Keys
-	tokens *token.Verifier
-	trail  *audit.Log
-	store  *grants.Memory
-	table  *grants.Table
-	check  *authz.Door
-	issue  *broker.Broker
-}
-
-// wire reads all files and puts the parts together. The caller closes trail.
-func wire(cfg *Config, log *zap.Logger) (*parts, error) {
-	r, err := loadRules(cfg)
-	if err != nil {
-		return nil, usageError(err)
-	}
-	p := &parts{rules: *r}
-	if p.keys, err = token.OpenKeys(cfg.Keys.Dir, cfg.Keys.Alg); err != nil {
-		return nil, usageError(err)
-	}
-	if p.tokens, err = token.NewVerifier(cfg.Broker.Issuer, p.keys.Public()); err != nil {
-		return nil, usageError(err)
-	}
-	p.trail, err = audit.Open(audit.Config{File: cfg.Audit.File, Fsync: cfg.Audit.Fsync, Key: p.keys.AuditKey(), Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	p.store = grants.NewMemory(grants.MemoryConfig{})
-	p.table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw, Broke: func(err error) {
-		log.Warn("the watch of the store broke; starting it anew", zap.Error(err))
-	}})
-	p.check = authz.New(p.doorConfig(cfg, log))
-	p.issue = broker.New(p.brokerConfig(cfg, log))
-	return p, nil
-}
-
-// doorConfig is what the call door works with.
-func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
-	return authz.Config{
-		Catalog: p.catalog, Table: p.table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
-		Record: p.trail.Append, Digest: p.trail.Digest, Logger: log, CredentialHeader: cfg.Token.Header,
-	}
-}
-
-// brokerConfig is what the issue door works with.
-func (p *parts) brokerConfig(cfg *Config, log *zap.Logger) broker.Config {
-	return broker.Config{
-		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.policies.Decide, Identity: p.identity,
-		Keys: p.keys, Issuer: cfg.Broker.Issuer, Record: p.trail.AppendAll, Logger: log,
-		MaxTTL: cfg.Limits.MaxTTL, MaxTask: cfg.Limits.MaxTask,
-	}
-}
-
-// run keeps the parts going until ctx ends.
-func (p *parts) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return ended(p.store.Run(ctx)) })
-	g.Go(func() error { return ended(p.table.Follow(ctx, p.store, nil)) })
-	g.Go(func() error { return ended(p.trail.Run(ctx)) })
-	return g.Wait()
-}
-
 // serve opens both doors and blocks until ctx ends or one of them fails. Doors
 // close first, then what they stand on.
 func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
@@ -205,16 +77,11 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.trail.Close()) }()
-	issueAt, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Broker.Listen)
-	if err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	defer issueAt.Close()
-	callAt, err := authz.Listen(ctx, cfg.Authz.Listen)
+	d, err := openDoors(ctx, cfg, p)
 	if err != nil {
 		return err
 	}
-	defer callAt.Close()
+	defer d.close()
 
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var ranErr error
@@ -222,21 +89,8 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 	go func() { defer close(ran); ranErr = p.run(behind) }()
 	defer func() { stop(); <-ran; err = errors.Join(err, ranErr) }()
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP) // else it would end the process, and every grant with it
-	defer signal.Stop(hup)
-
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		for {
-			select {
-			case <-hup:
-				log.Warn("SIGHUP: nothing is read again while serving; start anew to change files, which ends all tasks")
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	})
+	g.Go(func() error { return reloadOnHangup(ctx, p) })
 	g.Go(func() error { // without what is behind them the doors would only deny
 		select {
 		case <-ran:
@@ -245,65 +99,96 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 			return nil
 		}
 	})
-	g.Go(func() error { return serveHTTP(ctx, issueAt, p.issue.Handler(), log) })
-	g.Go(func() error { return serveGRPC(ctx, callAt, authz.NewServer(p.check, authz.DefaultMaxBody, log)) })
+	d.serve(ctx, g, p)
 	log.Info("serving",
-		zap.String("broker", "http://"+issueAt.Addr().String()), zap.String("authz", cfg.Authz.Listen),
-		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.policies.Policies()),
-		zap.Stringer("revision", p.policies.Revision()))
+		zap.String("broker", cfg.Broker.PublicURL), zap.String("authz", cfg.Authz.Listen), zap.String("admin", cfg.Admin.Listen),
+		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.policies.Current().Policies()),
+		zap.Stringer("revision", p.policies.Current().Revision()))
 	err = g.Wait()
 	log.Info("stopped")
 	return err
 }
 
-// ended makes the end of a background loop that was told to stop no error.
-func ended(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
+// reloadOnHangup reads the policies again at each SIGHUP, which would otherwise
+// end the process and every grant with it. (A change is seen without it, too, a
+// second later.)
+func reloadOnHangup(ctx context.Context, p *parts) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			if changed, err := p.policies.Reload(); err == nil && !changed { // else its hooks tell
+				p.log.Info("SIGHUP: the policies are those in force already")
+			}
+		}
 	}
-	return err
 }
 
-// graceTime is how long an answer may take after the door has closed.
-const graceTime = 5 * time.Second
-
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) error {
-	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zapcore.ErrorLevel))),
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("broker: %w", err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
-	defer cancel()
-	if err := s.Shutdown(grace); err != nil {
-		_ = s.Close()
-	}
-	<-done
-	return nil
+// doors are the open addresses of the program.
+type doors struct {
+	issue, admin          net.Listener // admin may be nil
+	call                  *authz.Server
+	issueFiles, callFiles *certificates
+	log                   *zap.Logger
 }
 
-func serveGRPC(ctx context.Context, l net.Listener, s *grpc.Server) error {
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("authz: %w", err)
-	case <-ctx.Done():
+// openDoors takes the addresses, before anything is answered on them.
+func openDoors(ctx context.Context, cfg *Config, p *parts) (d *doors, err error) {
+	d = &doors{log: p.log}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.issueFiles, err = openCertificates(cfg.Broker.TLS, d.log, "h2", "http/1.1"); err != nil {
+		return d, usageError(fmt.Errorf("broker.tls: %w", err))
 	}
-	force := time.AfterFunc(graceTime, s.Stop) // Envoy keeps its connection open
-	s.GracefulStop()
-	force.Stop()
-	<-done
-	return nil
+	if d.callFiles, err = openCertificates(cfg.Authz.TLS, d.log, "h2"); err != nil {
+		return d, usageError(fmt.Errorf("authz.tls: %w", err))
+	}
+	var lc net.ListenConfig
+	if d.issue, err = lc.Listen(ctx, "tcp", cfg.Broker.Listen); err != nil {
+		return d, fmt.Errorf("broker: %w", err)
+	}
+	if cfg.Admin.Listen != "" {
+		if d.admin, err = lc.Listen(ctx, "tcp", cfg.Admin.Listen); err != nil {
+			return d, fmt.Errorf("admin: %w", err)
+		}
+	}
+	d.call, err = authz.Open(ctx, authz.ServerConfig{
+		Listen: cfg.Authz.Listen, TLS: d.callFiles.config(), Check: p.check, MaxBody: authz.DefaultMaxBody,
+		Healthy: func() bool { return p.health.err() == nil }, Logger: d.log,
+	})
+	return d, err
+}
+
+// close is for doors that are not served, or not any more.
+func (d *doors) close() {
+	if d.issue != nil {
+		_ = d.issue.Close()
+	}
+	if d.admin != nil {
+		_ = d.admin.Close()
+	}
+	if d.call != nil {
+		_ = d.call.Close()
+	}
+}
+
+// serve answers at each door, in g, until ctx ends.
+func (d *doors) serve(ctx context.Context, g *errgroup.Group, p *parts) {
+	g.Go(func() error { return d.issueFiles.run(ctx) })
+	g.Go(func() error { return d.callFiles.run(ctx) })
+	g.Go(func() error {
+		s := broker.NewServer(p.issue.Handler(), broker.ServerConfig{TLS: d.issueFiles.config(), Logger: d.log})
+		return s.Serve(ctx, d.issue)
+	})
+	g.Go(func() error { return d.call.Run(ctx) })
+	if d.admin != nil {
+		g.Go(func() error { return serveAdmin(ctx, d.admin, adminHandler(p.metrics, p.health)) })
+	}
 }

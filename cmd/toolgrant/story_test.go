@@ -30,13 +30,18 @@ func TestStories(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ENVOY_BIN", envoyBinary)
 			env.Setenv("TOOL_BIN", tool)
-			for _, name := range []string{"TOOL", "BROKER", "FRONT"} {
-				env.Setenv(name, fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t)))
+			for _, name := range []string{"TOOL", "BROKER", "FRONT", "ADMIN"} {
+				l, err := listenSomewhere()
+				if err != nil {
+					return err
+				}
+				defer l.Close() // held until all are chosen
+				env.Setenv(name, l.Addr().String())
 			}
 			return copyExample(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"http": httpCommand, "listens": listensCommand,
+			"http": httpCommand, "until": untilCommand, "listens": listensCommand,
 		},
 	})
 }
@@ -45,7 +50,7 @@ func TestStories(t *testing.T) {
 // addresses.
 func copyExample(env *testscript.Env) error {
 	r := strings.NewReplacer(
-		"127.0.0.1:8080", env.Getenv("TOOL"), "127.0.0.1:8181", env.Getenv("BROKER"),
+		"127.0.0.1:8080", env.Getenv("TOOL"), "127.0.0.1:8181", env.Getenv("BROKER"), "127.0.0.1:9190", env.Getenv("ADMIN"),
 		"127.0.0.1:10000", env.Getenv("FRONT"), "listen: 127.0.0.1:8182", "listen: unix://"+filepath.Join(env.WorkDir, "authz.sock"),
 	)
 	for _, pattern := range []string{"*.yaml", "policies/*"} {
@@ -79,14 +84,43 @@ func httpCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: http STATUS METHOD URL [TOKENFILE|-] [BODY]")
 	}
-	body := ""
+	token := ""
+	if len(args) > 3 && args[3] != "-" {
+		token = ts.ReadFile(args[3])
+	}
+	if status, body := send(ts, token, args); status != args[0] {
+		ts.Fatalf("%s %s: got %s, want %s: %s", args[1], args[2], status, args[0], body)
+	}
+}
+
+// untilCommand is http, again and again until the file with the token is there
+// and the status is the wanted one.
+func untilCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: until STATUS METHOD URL TOKENFILE [BODY]")
+	}
+	last := "no " + args[3]
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) { // between two looks
+		token, err := os.ReadFile(ts.MkAbs(args[3]))
+		if err != nil {
+			continue
+		}
+		if last, _ = send(ts, string(token), args); last == args[0] {
+			return
+		}
+	}
+	ts.Fatalf("%s %s: %s to the last, and never %s", args[1], args[2], last, args[0])
+}
+
+// send sends the request that the command names.
+func send(ts *testscript.TestScript, token string, args []string) (status, body string) {
 	if len(args) > 4 {
 		body = args[4]
 	}
 	req, err := http.NewRequest(args[1], args[2], strings.NewReader(body))
 	ts.Check(err)
-	if len(args) > 3 && args[3] != "-" {
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[3])))
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -97,9 +131,7 @@ func httpCommand(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := io.ReadAll(resp.Body)
 	ts.Check(err)
 	fmt.Fprint(ts.Stdout(), string(text))
-	if got := fmt.Sprint(resp.StatusCode); got != args[0] {
-		ts.Fatalf("%s %s: got %s, want %s: %s", args[1], args[2], got, args[0], text)
-	}
+	return fmt.Sprint(resp.StatusCode), string(text)
 }
 
 // listensCommand waits until somebody listens at each address.

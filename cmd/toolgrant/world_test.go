@@ -44,15 +44,18 @@ func TestMain(m *testing.M) {
 // world is the example in examples/reports, on free ports: a tool that notes
 // what it really ran, an issuer, toolgrant, and a real Envoy.
 type world struct {
-	t      testing.TB
-	dir    string
-	cfg    *Config
-	cat    *catalog.Catalog
-	issuer *identity.DevIssuer
-	broker string // base URL
-	front  string // base URL of Envoy
-	envoy  *envoytest.Proxy
-	tool   *tool
+	t        testing.TB
+	dir      string
+	cfg      *Config
+	cat      *catalog.Catalog
+	issuer   *identity.DevIssuer
+	broker   string // base URL
+	front    string // base URL of Envoy
+	envoy    *envoytest.Proxy
+	tool     *tool
+	upstream string      // host:port of tool
+	admin    string      // base URL of the admin server
+	log      *syncBuffer // what `toolgrant serve` has written
 
 	// patience is how long Envoy waits for a check: more than the default, so
 	// that a busy machine is no fault.
@@ -92,9 +95,10 @@ func (tl *tool) last() (*http.Request, string) {
 // layOut writes the example's files for a world whose doors are not yet open.
 func layOut(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), tool: &tool{}, patience: 20 * time.Second}
+	w := &world{t: t, dir: t.TempDir(), tool: &tool{}, log: &syncBuffer{}, patience: 20 * time.Second}
 	upstream := httptest.NewServer(w.tool)
 	t.Cleanup(upstream.Close)
+	w.upstream = strings.TrimPrefix(upstream.URL, "http://")
 	// A socket's path is short (108 bytes), a test's folder may not be.
 	sock, err := os.MkdirTemp("", "tg")
 	if err != nil {
@@ -102,11 +106,13 @@ func layOut(t testing.TB) *world {
 	}
 	t.Cleanup(func() { os.RemoveAll(sock) })
 	brokerAt := fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t))
+	adminAt := fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t))
 	r := strings.NewReplacer(
-		"127.0.0.1:8080", strings.TrimPrefix(upstream.URL, "http://"),
+		"127.0.0.1:8080", w.upstream,
 		"127.0.0.1:8181", brokerAt,
 		"listen: 127.0.0.1:8182", "listen: unix://"+filepath.Join(sock, "authz.sock"),
 		"127.0.0.1:10000", "127.0.0.1:0",
+		"127.0.0.1:9190", adminAt,
 	)
 	root := "../../examples/reports"
 	if err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
@@ -124,7 +130,7 @@ func layOut(t testing.TB) *world {
 	if w.issuer, err = identity.NewDevIssuer(filepath.Join(w.dir, "run/issuer"), "https://dev-issuer.invalid"); err != nil {
 		t.Fatal(err)
 	}
-	w.broker = "http://" + brokerAt
+	w.broker, w.admin = "http://"+brokerAt, "http://"+adminAt
 	w.load()
 	return w
 }
@@ -163,8 +169,7 @@ func (w *world) serve() *exec.Cmd {
 	w.t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--config", filepath.Join(w.dir, "toolgrant.yaml"))
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	var out syncBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = w.log, w.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
@@ -176,13 +181,13 @@ func (w *world) serve() *exec.Cmd {
 		_ = cmd.Process.Kill()
 		<-done
 		if w.t.Failed() {
-			w.t.Logf("toolgrant serve:\n%s", out.String())
+			w.t.Logf("toolgrant serve:\n%s", w.log.String())
 		}
 	})
 	w.until("the broker listens", func() bool {
 		select {
 		case <-done:
-			w.t.Fatalf("toolgrant serve ended:\n%s", out.String())
+			w.t.Fatalf("toolgrant serve ended:\n%s", w.log.String())
 		default:
 		}
 		c, err := net.Dial("tcp", strings.TrimPrefix(w.broker, "http://"))
@@ -214,7 +219,12 @@ func (w *world) envoyOptions() envoy.Options {
 // until waits for a condition, with a deadline that only a fault reaches.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	w.untilBy(30*time.Second, what, ok)
+}
+
+func (w *world) untilBy(patience time.Duration, what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("waiting until %s: it never came to that", what)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -58,7 +59,7 @@ type yamlFile struct {
 
 // readYAML reads text into the struct that into points to. Fields carry the
 // tag `yaml:"key"` and are structs, slices of structs, map[string]string,
-// string or time.Duration. What the file leaves out stays as it is.
+// string, bool, int (above zero) or time.Duration. What the file leaves out stays as it is.
 func readYAML(name string, text []byte, into any) (*yamlFile, error) {
 	f := &yamlFile{name: name, places: map[string]place{"": {1, 1}}}
 	fail := func(format string, args ...any) (*yamlFile, error) {
@@ -153,6 +154,26 @@ func (f *yamlFile) read(path string, n ast.Node, into reflect.Value) error {
 				return err
 			}
 		}
+		return nil
+	}
+	switch into.Kind() {
+	case reflect.Int:
+		i, ok := n.(*ast.IntegerNode)
+		if !ok {
+			return f.errorf(path, "must be a whole number, not %s", describe(n))
+		}
+		count, err := strconv.ParseUint(i.GetToken().Value, 10, 31)
+		if err != nil || count == 0 {
+			return f.errorf(path, "%q is not a whole number above zero, in digits", i.GetToken().Value)
+		}
+		into.SetInt(int64(count))
+		return nil
+	case reflect.Bool:
+		b, ok := n.(*ast.BoolNode)
+		if !ok || b.GetToken().Value != strconv.FormatBool(b.Value) {
+			return f.errorf(path, "must be true or false, not %s", describe(n))
+		}
+		into.SetBool(b.Value)
 		return nil
 	}
 	text, err := f.text(path, n)

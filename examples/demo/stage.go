@@ -49,13 +49,13 @@ func (p *proc) text() string {
 // build lays out the files of examples/reports with free ports, and starts the
 // tool, toolgrant and Envoy.
 func (st *stage) build(ctx context.Context) error {
-	ports, err := freePorts(3)
+	ports, err := freePorts(4)
 	if err != nil {
 		return err
 	}
 	st.broker, st.front = "http://"+ports[1], "http://"+ports[2]
 	if err := st.copyExample(map[string]string{
-		"127.0.0.1:8080": ports[0], "127.0.0.1:8181": ports[1], "127.0.0.1:10000": ports[2],
+		"127.0.0.1:8080": ports[0], "127.0.0.1:8181": ports[1], "127.0.0.1:10000": ports[2], "127.0.0.1:9190": ports[3],
 		"listen: 127.0.0.1:8182": "listen: unix://" + st.path("authz.sock"), // its path may have 107 bytes
 	}); err != nil {
 		return err

@@ -37,6 +37,10 @@ func Run(t *testing.T, open func(t *testing.T) grants.Store) {
 		{"FenceTwice", (*suite).fenceTwice},
 		{"Budgets", (*suite).budgets},
 		{"BudgetsConcurrent", (*suite).budgetsConcurrent},
+		{"Renew", (*suite).renew},
+		{"RenewChain", (*suite).renewChain},
+		{"RenewForgotten", (*suite).renewForgotten},
+		{"RenewConcurrent", (*suite).renewConcurrent},
 		{"Draw", (*suite).draw},
 		{"DrawConcurrent", (*suite).drawConcurrent},
 		{"EndedContext", (*suite).endedContext},
@@ -257,6 +261,7 @@ func (s *suite) issueAgainEveryField() {
 	for what, change := range map[string]func(*grants.Grant){
 		"task":        func(g *grants.Grant) { g.Task = s.open(newTask()).ID },
 		"parent":      func(g *grants.Grant) { g.Parent = "" },
+		"renews":      func(g *grants.Grant) { g.Renews = p.ID },
 		"agent":       func(g *grants.Grant) { g.Agent.Subject = "eve" },
 		"groups":      func(g *grants.Grant) { g.Agent.Groups = []string{"admins"} },
 		"actors":      func(g *grants.Grant) { g.Actors = nil },

@@ -1,0 +1,106 @@
+package authz
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/token"
+)
+
+// readCredential reads the one credential, which stands in header: RFC 6750,
+// Section 2.1 and no other way. Two of them, one that Envoy joined from two
+// ("A,B"), and one in a place that is not read are refused, whatever they hold.
+// With none at all it is left "" where a client certificate may stand in for it.
+func (c *call) readCredential(header string) (grants.Reason, string) {
+	h := &c.headers
+	in := "the header " + strconv.Quote(header) + form(header)
+	if inQuery(c.query) {
+		return grants.Ambiguous, "a token in the query is not read: send it in " + in
+	}
+	stray := h.misplaced
+	if stray == "" && !c.tool.PassAuthorization && len(h.authorization) > 0 {
+		stray = "authorization" // no tool's, and yet where clients put tokens
+	}
+	switch {
+	case len(h.credentials) == 0 && stray != "":
+		return grants.NoCredential, "this tool takes no token in " + strconv.Quote(stray) + ": send it in " + in
+	case len(h.credentials) == 0 && c.peer.name == "":
+		return grants.NoCredential, "send the grant's token in " + in
+	case len(h.credentials) == 1 && serialisedAsJSON(h.credentials[0]):
+		return grants.BadCredential, "a token is a JWS in compact form"
+	case len(h.credentials) > 1, len(h.credentials) == 1 && strings.Contains(h.credentials[0], ","):
+		return grants.Ambiguous, "send one credential, in " + in
+	case h.misplaced != "":
+		return grants.Ambiguous, strconv.Quote(h.misplaced) + " is for the tokens of other tools: send one credential, in " + in
+	}
+	if len(h.credentials) == 1 {
+		value := h.credentials[0]
+		if header == "authorization" {
+			scheme, rest, ok := strings.Cut(value, " ")
+			if !ok || !strings.EqualFold(scheme, "Bearer") {
+				return grants.BadCredential, "the scheme is Bearer"
+			}
+			value = strings.TrimLeft(rest, " ")
+		}
+		if value == "" || strings.ContainsAny(value, " \t") {
+			return grants.Ambiguous, "the header holds more or less than one token"
+		}
+		c.credential = value
+	}
+	if c.tool.PassAuthorization && handsOver(h.authorization, c.credential) {
+		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for a grant's token: send that in " + in
+	}
+	return grants.None, ""
+}
+
+// inQuery reports whether the query holds a token as RFC 6750, Section 2.3 has it.
+func inQuery(query string) bool {
+	for part := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		if strings.EqualFold(name, "access_token") {
+			return true
+		}
+	}
+	return false
+}
+
+// handsOver reports whether the authorization that the tool gets holds what is
+// kept from it: the credential, or any grant token. Two of the header, which
+// Envoy may have joined ("A,B"), count as well: nobody knows which one the tool
+// reads.
+func handsOver(authorization []string, credential string) bool {
+	if len(authorization) == 0 {
+		return false
+	}
+	value := authorization[0]
+	if len(authorization) > 1 || strings.Contains(value, ",") || credential != "" && strings.Contains(value, credential) {
+		return true
+	}
+	for word := range strings.FieldsSeq(value) {
+		if typ, ok := token.UnverifiedType(word); ok && strings.EqualFold(typ, token.Typ) {
+			return true
+		}
+	}
+	return false
+}
+
+// serialisedAsJSON reports whether the value is, or has behind a scheme, a JSON
+// object: a JWS in the form of RFC 7515, Section 7.2, whose commas do not say
+// that it is more than one.
+func serialisedAsJSON(value string) bool {
+	_, rest, _ := strings.Cut(value, " ")
+	return strings.HasPrefix(value, "{") || strings.HasPrefix(strings.TrimLeft(rest, " "), "{")
+}
+
+// form is how a credential is written in a header of that name.
+func form(header string) string {
+	if header == "authorization" {
+		return ": Bearer TOKEN"
+	}
+	return ": the token alone"
+}

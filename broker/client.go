@@ -1,0 +1,53 @@
+package broker
+
+import (
+	"net/url"
+
+	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
+)
+
+const invalidClient = "invalid_client" // RFC 6749, Section 5.2
+
+// authenticate finds out which OAuth client sends a token request, in one of
+// two ways: it is a configured one and proves it (RFC 7523), or it says nothing
+// of a client, and the subject token alone says who asks. Whoever presents more,
+// or something else, must not be left to believe that it was looked at; so
+// nothing falls back from the first way to the second.
+func (b *Broker) authenticate(r *request, form url.Values) reply {
+	bad := func(why grants.Reason, detail string) reply {
+		return reply{why: why, code: invalidClient, detail: detail}
+	}
+	switch {
+	case len(r.Header.Values("Authorization")) > 0:
+		return bad(grants.BadCredential, "no Authorization header is looked at here: a client authenticates in the form, and who asks is the subject_token's subject")
+	case b.cfg.Clients != nil:
+	case form.Has("client_secret"), form.Has("client_assertion"), form.Has("client_assertion_type"):
+		return bad(grants.BadCredential, "no client is configured here: the subject_token says who asks")
+	default:
+		return reply{}
+	}
+	// RFC 7523, Section 3 has the token endpoint's URL as an audience; the
+	// issuer is what newer profiles ask for.
+	audiences := []string{b.cfg.Issuer, b.publicURL() + "/oauth2/token"}
+	id, err := b.cfg.Clients.Authenticate(form, "", audiences, r.now)
+	switch err {
+	case nil:
+		r.client = id
+	case identity.ErrNoClient:
+	case identity.ErrBusy:
+		return refused(grants.Limit, err.Error())
+	default:
+		return bad(grants.BadCredential, err.Error())
+	}
+	return reply{}
+}
+
+// sameParty refuses a subject token that was issued to another client than the
+// one that sends it.
+func (b *Broker) sameParty(r *request) reply {
+	if r.client != "" && r.who.Party != "" && r.who.Party != r.client {
+		return reply{why: grants.CredentialKind, code: "invalid_target", detail: "the subject_token was issued to another client"}
+	}
+	return reply{}
+}

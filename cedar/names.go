@@ -1,0 +1,94 @@
+package cedar
+
+import (
+	"iter"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	maxMisspelling = 2 // bytes to change; further off is no misspelling
+	maxListed      = 12
+)
+
+// suggest completes an error about a name that is not known: with the nearest
+// of those that are or, if none is near, with all of a few.
+func suggest(name string, known iter.Seq[string]) string {
+	all := slices.Sorted(known)
+	best, bestDistance := "", maxMisspelling+1
+	for _, k := range all {
+		if d := distance(name, k, bestDistance); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	switch {
+	case best != "":
+		return "; did you mean \"" + best + "\"?"
+	case len(all) == 0:
+		return "; there is none"
+	case len(all) <= maxListed:
+		return "; there are: " + strings.Join(all, ", ")
+	}
+	return ""
+}
+
+// names gives the keys of a map as texts.
+func names[K ~string, V any](m map[K]V) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range maps.Keys(m) {
+			if !yield(string(k)) {
+				return
+			}
+		}
+	}
+}
+
+// distance is the number of bytes to insert, delete or replace to make b of a;
+// bound, if it is not less.
+func distance(a, b string, bound int) int {
+	if max(len(a)-len(b), len(b)-len(a)) >= bound {
+		return bound
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return min(row[len(b)], bound)
+}
+
+// findText returns the offset at which the policy first has a literal of the
+// text. Cedar's syntax tree has no positions, so it is looked for in the text;
+// where it is not found, the policy's own beginning has to do.
+func (p *parsed) findText(text string) int {
+	return p.search(regexp.QuoteMeta(`"` + text + `"`))
+}
+
+// findMember returns the offset at which the policy first names the member.
+func (p *parsed) findMember(name string) int {
+	quoted := regexp.QuoteMeta(name)
+	return p.search(`(?:\bhas\s+|\.\s*)` + quoted + `\b|(?:\bhas\s+|\[\s*)"` + quoted + `"`)
+}
+
+func (p *parsed) findLike() int { return p.search(`\blike\s*"`) }
+
+func (p *parsed) search(pattern string) int {
+	// The last byte: a match may begin lines before what it is about.
+	if at := regexp.MustCompile(pattern).FindIndex(p.file.text[p.from:p.to]); at != nil {
+		return p.from + at[1] - 1
+	}
+	return p.from
+}

@@ -1,0 +1,144 @@
+package cedar
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/toolgrant/toolgrant/grants"
+)
+
+// LiveConfig says how a Live follows its directory. Hooks run one at a time, in
+// the order of what they report, and on the goroutine of the Run or Reload that
+// found it; they must not call Reload.
+type LiveConfig struct {
+	Every     time.Duration       // how often Run looks; 0: 1 s
+	OnReload  func(old, new *Set) // another revision is in force; nil: nobody asks
+	OnFailure func(error)         // the directory did not load, and the last good set stays; nil: nobody asks
+}
+
+// Live is the set of a directory that may change. A set is swapped as a whole:
+// whatever becomes of the directory (broken, emptied, unreadable, gone), the
+// last good set stays in force. It is safe for concurrent use.
+type Live struct {
+	cfg     Config
+	live    LiveConfig
+	state   atomic.Pointer[state]
+	loading sync.Mutex // one load at a time, its hooks included; no reader waits for it
+}
+
+// state is what a Live knows, never changed.
+type state struct {
+	set      *Set
+	loaded   time.Time // when set came into force
+	failed   error     // of the last load; nil: it gave set
+	failedAt time.Time
+	seen     fingerprint // what the last load read
+}
+
+// fingerprint is a SHA-256 of what a directory holds or, if it cannot be read,
+// of why.
+type fingerprint [sha256.Size]byte
+
+// Open loads the directory for the first time; with what does not load there is
+// no Live. Catalogue and groups stay those of cfg.
+func Open(cfg Config, live LiveConfig) (*Live, error) {
+	if live.Every <= 0 {
+		live.Every = time.Second
+	}
+	l := &Live{cfg: cfg, live: live}
+	set, seen, err := read(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.state.Store(&state{set: set, loaded: time.Now(), seen: seen})
+	return l, nil
+}
+
+// Decide is a grants.Decider: the whole batch is decided by the one set that is
+// in force when it begins. See Set.Decide.
+func (l *Live) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision, error) {
+	return l.Current().Decide(ctx, in)
+}
+
+// Current is the set in force.
+func (l *Live) Current() *Set { return l.state.Load().set }
+
+// Status says since when the set of the revision has been in force and, if what
+// the directory holds now did not load, why and since when that is known.
+func (l *Live) Status() (loaded time.Time, revision grants.Digest, failed error, failedAt time.Time) {
+	s := l.state.Load()
+	return s.loaded, s.set.revision, s.failed, s.failedAt
+}
+
+// Reload loads the directory now. On an error the last good set stays; what
+// loads and is of the same revision changes nothing.
+func (l *Live) Reload() (changed bool, err error) {
+	l.loading.Lock()
+	defer l.loading.Unlock()
+	set, seen, err := read(l.cfg)
+	old := l.state.Load()
+	next := *old
+	next.seen, next.failed, next.failedAt = seen, err, time.Time{}
+	switch {
+	case err != nil:
+		next.failedAt = time.Now()
+	case set.revision != old.set.revision:
+		next.set, next.loaded, changed = set, time.Now(), true
+	}
+	l.state.Store(&next)
+	switch {
+	case err != nil && l.live.OnFailure != nil:
+		l.live.OnFailure(err)
+	case changed && l.live.OnReload != nil:
+		l.live.OnReload(old.set, set)
+	}
+	return changed, err
+}
+
+// Run reloads when the directory has changed, until ctx ends. It compares
+// contents, not times: an editor's rename, the swap of a mounted ConfigMap's
+// ..data and a write within the clock's grain all show, and reading all of it
+// again is bounded. A change counts when it has rested for a quarter of Every,
+// so that files written one after the other come into force together, and what
+// is half-written is not reported; what is broken is reported once.
+func (l *Live) Run(ctx context.Context) {
+	for wait(ctx, l.live.Every) {
+		for now := l.look(); now != l.state.Load().seen; {
+			if !wait(ctx, l.live.Every/4) {
+				return
+			}
+			before := now
+			if now = l.look(); now == before {
+				_, _ = l.Reload() // told to the hook, and kept for Status
+				break
+			}
+		}
+	}
+}
+
+func (l *Live) look() fingerprint {
+	src, err := readDir(l.cfg.Dir)
+	return l.cfg.fingerprint(src, err)
+}
+
+func (c Config) fingerprint(src source, err error) fingerprint {
+	if err != nil {
+		return sha256.Sum256([]byte(err.Error()))
+	}
+	return fingerprint(src.digest(c))
+}
+
+// wait reports whether d went by before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

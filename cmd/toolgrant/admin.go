@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// health is what /readyz and Envoy's health checks ask.
+type health struct {
+	checks []healthCheck
+}
+
+type healthCheck struct {
+	name string
+	ask  func() (note string, err error) // nil: well
+}
+
+// err is the first thing that keeps the doors from allowing anything; nil: none.
+func (h *health) err() error {
+	for _, c := range h.checks {
+		if _, err := c.ask(); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// adminHandler is for operators and probes. It has no secrets and no way to
+// change anything.
+func adminHandler(m *metrics, h *health) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	// Alive: the process answers. A restart would end every task, so nothing
+	// else is asked here.
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "ok")
+	})
+	// Ready: a call inside a grant could be allowed now.
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		bad := false
+		var text []byte
+		for _, c := range h.checks {
+			switch note, err := c.ask(); {
+			case err != nil:
+				bad = true
+				text = fmt.Appendf(text, "%s: not ready: %v\n", c.name, err)
+			case note != "":
+				text = fmt.Appendf(text, "%s: ok: %s\n", c.name, note)
+			default:
+				text = fmt.Appendf(text, "%s: ok\n", c.name)
+			}
+		}
+		if bad {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write(text)
+	})
+	return mux
+}
+
+// serveAdmin blocks until ctx ends.
+func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("admin: %w", err)
+	case <-ctx.Done():
+	}
+	_ = s.Close() // nobody's work hangs on it
+	<-done
+	return nil
+}

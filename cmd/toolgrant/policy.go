@@ -1,0 +1,192 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/cedar"
+)
+
+const maxPolicyInput = 1 << 20 // bytes
+
+func policyCommand() *cobra.Command {
+	return group("policy", "Check policies, and try them out",
+		policyCheckCommand(), policySchemaCommand(), policyExampleCommand())
+}
+
+func policyCheckCommand() *cobra.Command {
+	var (
+		config configFlag
+		input  string
+	)
+	cmd := &cobra.Command{
+		Use:   "check [--config FILE] [--input FILE]",
+		Short: "Load the policies as serve does, and decide a question",
+		Long: `Load the policies and entities that the configuration names, with its catalogue
+and groups, as serve does: what would not load there does not load here, for the
+same reasons. No broker is asked.
+
+With --input, decide one question by them: a JSON document as "toolgrant policy
+example-input" prints it. The answer is one line on stdout, "allow" or "deny"
+with the ids of the policies that made it, and exit code 0 or 3. Who the agents
+are is read from the document, and believed.`,
+		Example: `  toolgrant policy check --config toolgrant.yaml
+
+  # May this agent have this tool? Print a question, edit it, ask it.
+  toolgrant policy example-input grant --tool reports/export > ask.json
+  toolgrant policy check --input ask.json`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, cfg, err := loadPolicies(&config)
+			if err != nil {
+				return err
+			}
+			if input == "" {
+				return printLine(cmd, fmt.Sprintf("%s: %d policies are in order: %s; revision %s",
+					cfg.Policies, len(set.Policies()), strings.Join(set.Policies(), ", "), set.Revision()))
+			}
+			doc, err := readInput(cmd.InOrStdin(), input)
+			if err != nil {
+				return usageError(err)
+			}
+			d, err := set.DecideExample(doc)
+			if err != nil {
+				return usageError(err)
+			}
+			answer := "allow"
+			if !d.Allow {
+				answer = "deny (" + d.Reason.String() + ")"
+			}
+			by := ", by no policy"
+			if len(d.Policies) > 0 {
+				by = ", by " + strings.Join(d.Policies, ", ")
+			}
+			if err := printLine(cmd, answer+by); err != nil || d.Allow {
+				return err
+			}
+			return &commandExit{code: exitRefused}
+		},
+	}
+	config.register(cmd)
+	cmd.Flags().StringVar(&input, "input", "", "`FILE` with a question to decide, or - for stdin")
+	return cmd
+}
+
+func policySchemaCommand() *cobra.Command {
+	var config configFlag
+	cmd := &cobra.Command{
+		Use:   "schema [--config FILE]",
+		Short: "Print the Cedar schema of the policies",
+		Long: `Print the schema that the policies are held to, in Cedar's own format. It is made
+from the catalogue: each tool has an action, whose context.input has the types of
+the tool's input. Editors and Cedar's command line take it.`,
+		Example: `  toolgrant policy schema > toolgrant.cedarschema
+  cedar validate --schema toolgrant.cedarschema --policies policies/issue.cedar`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tools, err := loadTools(&config)
+			if err != nil {
+				return err
+			}
+			text, err := cedar.SchemaText(tools)
+			if err != nil {
+				return err
+			}
+			return output(cmd, string(text))
+		},
+	}
+	config.register(cmd)
+	return cmd
+}
+
+func policyExampleCommand() *cobra.Command {
+	var (
+		config configFlag
+		tool   string
+	)
+	cmd := &cobra.Command{
+		Use:   "example-input ACTION [--tool SERVER/TOOL]",
+		Short: "Print a question to policy, with all that it can see",
+		Long: `Print a question as policy is asked it, with a plausible value for everything that
+it can see. ACTION is start_task, end_task, grant, ask_for, revoke or call; all
+but the first two are about a tool. Edit it, and decide it by "toolgrant policy
+check --input".`,
+		Example: `  toolgrant policy example-input start_task
+  toolgrant policy example-input call --tool reports/export`,
+		Args:      operands("ACTION"),
+		ValidArgs: []string{"start_task", "end_task", "grant", "ask_for", "revoke", "call"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tools, err := loadTools(&config)
+			if err != nil {
+				return err
+			}
+			text, err := cedar.ExampleInput(tools, args[0], tool)
+			if err != nil {
+				return usageError(err)
+			}
+			return output(cmd, string(text))
+		},
+	}
+	config.register(cmd)
+	cmd.Flags().StringVar(&tool, "tool", "", "`SERVER/TOOL` that the question is about")
+	return cmd
+}
+
+func loadTools(config *configFlag) (*catalog.Catalog, error) {
+	cfg, err := config.load()
+	if err != nil {
+		return nil, err
+	}
+	tools, err := catalog.Load(cfg.Catalogue)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return tools, nil
+}
+
+func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
+	cfg, err := config.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	tools, err := catalog.Load(cfg.Catalogue)
+	if err != nil {
+		return nil, nil, usageError(err)
+	}
+	// Of the issuers only their groups matter: their keys may be elsewhere.
+	var groups []string
+	for _, issuer := range cfg.Identity.Issuers {
+		for _, to := range issuer.Groups {
+			groups = append(groups, to)
+		}
+	}
+	slices.Sort(groups)
+	set, err := cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: tools, Groups: slices.Compact(groups)})
+	if err != nil {
+		return nil, nil, usageError(err)
+	}
+	return set, cfg, nil
+}
+
+func readInput(stdin io.Reader, file string) ([]byte, error) {
+	in := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxPolicyInput+1))
+	if err == nil && len(b) > maxPolicyInput {
+		err = fmt.Errorf("%s: longer than %d bytes", file, maxPolicyInput)
+	}
+	return b, err
+}
