@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -19,17 +23,57 @@ import (
 const (
 	envURL       = "TOOLGRANT_URL"
 	envTokenFile = "TOOLGRANT_IDENTITY_TOKEN_FILE"
+	envCA        = "TOOLGRANT_CA_FILE"
+	envCert      = "TOOLGRANT_CERT_FILE"
+	envKey       = "TOOLGRANT_KEY_FILE"
 	defaultURL   = "http://127.0.0.1:8181"
 
 	maxTokenFile = 64 << 10 // bytes
 )
 
 // brokerFlags is what the commands that talk to a broker share.
-type brokerFlags struct{ url, tokenFile string }
+type brokerFlags struct{ url, tokenFile, ca, cert, key string }
 
 func (b *brokerFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&b.url, "url", "", "broker's `URL`: https, or http on loopback (default $"+envURL+", else "+defaultURL+")")
 	cmd.Flags().StringVar(&b.tokenFile, "identity-token-file", "", "`FILE` that holds your identity token, or - for stdin (default $"+envTokenFile+")")
+	cmd.Flags().StringVar(&b.ca, "ca", "", "PEM `FILE`: who vouches for the broker's certificate (default $"+envCA+", else the system's)")
+	cmd.Flags().StringVar(&b.cert, "cert", "", "PEM `FILE` with your certificate, where the broker wants one (default $"+envCert+")")
+	cmd.Flags().StringVar(&b.key, "key", "", "PEM `FILE` with its key (default $"+envKey+")")
+}
+
+// transport speaks to the broker with the certificates that are named; nil: as
+// usual.
+func (b *brokerFlags) transport() (*http.Client, error) {
+	from := func(flag, env string) string { return cmp.Or(flag, os.Getenv(env)) }
+	ca, cert, key := from(b.ca, envCA), from(b.cert, envCert), from(b.key, envKey)
+	if ca == "" && cert == "" && key == "" {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, usageError(err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, usageError(fmt.Errorf("%s: no certificate in it", ca))
+		}
+	}
+	if cert != "" || key != "" {
+		if cert == "" || key == "" {
+			return nil, usagef("--cert and --key go together")
+		}
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, usageError(fmt.Errorf("%s with %s: %w", cert, key, err))
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = conf
+	return &http.Client{Transport: t, Timeout: 10 * time.Second}, nil
 }
 
 // file is where the identity token is; "" for nowhere.
@@ -53,10 +97,15 @@ func (b *brokerFlags) client(cmd *cobra.Command) (*client.Client, error) {
 	}
 	// The file is read anew for each call: whoever keeps a token in it fresh may
 	// replace it meanwhile. What there is to warn of is said once.
+	through, err := b.transport()
+	if err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex
 	warn := cmd.ErrOrStderr()
 	return client.New(client.Config{
 		URL:       url,
+		HTTP:      through,
 		UserAgent: "toolgrant/" + buildInfo().Version,
 		Identity: func(context.Context) (string, error) {
 			mu.Lock()

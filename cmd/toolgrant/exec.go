@@ -57,16 +57,18 @@ func execCommand() *cobra.Command {
 		Use:   "exec --kind KIND --tool SERVER/TOOL [--tool ...] [flags] -- CMD [ARG]...",
 		Short: "Run a command inside a task of its own",
 		Long: `Run CMD with grants for a task that lives exactly as long as CMD does. The task
-ends when CMD exits, or cannot be started; when toolgrant itself is killed, or
-stopped (^Z), the broker ends it within 10 seconds, because the task's beat
-stops. CMD then gets a SIGTERM (on Linux).
+ends when CMD exits, or cannot be started. When toolgrant itself is killed, or
+stopped (^Z), it cannot say that the work goes on, and the broker ends the task
+within 10 seconds; CMD is sent a SIGTERM when toolgrant is killed (on Linux).
 
 CMD finds in its environment
 
   TOOLGRANT_TOKEN       the token that it may use at first
   TOOLGRANT_TOKEN_FILE  a file, only for its eyes, that always holds a token that
                         is good: it is replaced before the old one expires, as
-                        long as the task and policy permit it
+                        long as the task and policy permit it. Read it for each
+                        call. A call that is overtaken by the change is refused
+                        (superseded), and may be made again
   TOOLGRANT_TASK        the task's id
 
 and no identity credential: other TOOLGRANT_ variables but TOOLGRANT_URL are
@@ -86,9 +88,9 @@ token to each request, and passes it on to that origin and to nowhere else.
   TOOLGRANT_HTTP_PROXY  the same for a client that is told a proxy
                         (http_proxy); the secret is its user`,
 		Example: `  # The header is written anew for each call: the token changes.
-  toolgrant exec --kind release --tool github/merge_pr --ttl 10m -- sh -c '
+  toolgrant exec --kind monthly-report --tool reports/export --ttl 10m -- sh -c '
     printf "Authorization: Bearer %s" "$(cat "$TOOLGRANT_TOKEN_FILE")" |
-      curl -H @- --json "{\"number\": 7}" http://127.0.0.1:10000/merge'
+      curl -H @- --json "{\"month\":\"2026-10\"}" "http://127.0.0.1:10000/export?format=csv"'
 
   # A client that knows nothing of tokens.
   toolgrant exec --kind monthly-report --tool reports/export --max-calls 2 \

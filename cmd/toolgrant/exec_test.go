@@ -312,7 +312,8 @@ func program(t *testing.T, args ...string) (*exec.Cmd, *syncBuffer) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	tooLong := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() }) // so that no Wait hangs
+	t.Cleanup(func() { tooLong.Stop(); _ = cmd.Process.Kill() })
 	return cmd, out
 }
 

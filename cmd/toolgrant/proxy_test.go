@@ -71,7 +71,7 @@ func TestProxy(t *testing.T) {
 	origin := p.to.Host
 	user := base64.StdEncoding.EncodeToString([]byte(p.secret + ":"))
 	wrong := strings.Repeat("a", len(p.secret))
-	tail := fmt.Sprintf(` tool=[] forwarded=[] proxy=[]`)
+	tail := ` tool=[] forwarded=[] proxy=[]`
 	token := fmt.Sprintf(`host=%s auth=["Bearer %s"]`, origin, testToken) + tail
 	for _, tc := range []struct {
 		name, request string

@@ -181,19 +181,37 @@ func newCrowd(t testing.TB, addr string, n int, slow bool) *crowd {
 	return c
 }
 
+// openFiles is how many a process has open.
+func openFiles(t testing.TB, cmd *exec.Cmd) int {
+	t.Helper()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
 // TestFewFilesAndAFlood (O08): a `toolgrant serve` that may open 64 files, and
 // more connections at its HTTP ports than that.
 func TestFewFilesAndAFlood(t *testing.T) {
 	w := layOut(t)
-	w.serveWithin("ulimit -n 64")
+	cmd := w.serveWithin("ulimit -n 64")
 	w.startEnvoy()
 	task := w.task()
 	p := w.pair(task)
 	p.hold(w, 8, october)
 	broker, admin := strings.TrimPrefix(w.broker, "http://"), strings.TrimPrefix(w.admin, "http://")
-	idle, slow, probes := newCrowd(t, broker, 100, false), newCrowd(t, broker, 100, true), newCrowd(t, admin, 100, false)
-	p.hold(w, 200, october)
-	w.until("connections were shed", func() bool { return idle.closed.Load()+slow.closed.Load() > 100 })
+	idle, slow := newCrowd(t, broker, 100, false), newCrowd(t, broker, 100, true)
+	w.until("connections were shed", func() bool { return idle.closed.Load() > 100 && slow.closed.Load() > 100 })
+	p.hold(w, 100, october)
+	for range 20 { // whoever asks now is heard, and the other door has files to open
+		w.buyAndCall(task)
+		if n := openFiles(t, cmd); n > 64*3/4 {
+			t.Fatalf("the broker's connections leave no room: %d files are open", n)
+		}
+	}
+	probes := newCrowd(t, admin, 100, false) // at a port that no agent sees
+	p.hold(w, 100, october)
 	idle.stop()
 	slow.stop()
 	probes.stop()
@@ -274,7 +292,7 @@ func TestFloodsOfConnections(t *testing.T) {
 		n = may
 	}
 	w := layOut(t)
-	w.serve()
+	cmd := w.serve()
 	w.startEnvoy()
 	task := w.task()
 	p := w.pair(task)
@@ -302,6 +320,9 @@ func TestFloodsOfConnections(t *testing.T) {
 		w.buyAndCall(task)
 	}
 	p.hold(w, 20, october)
+	if open := openFiles(t, cmd); open > 4096+200 { // the broker's bound, and the rest
+		t.Errorf("%d files are open", open)
+	}
 	w.until("the slow ones are hung up on", func() bool { return slow.closed.Load() >= 200 })
 	w.buyAndCall(task)
 	if bought < 20 {

@@ -21,7 +21,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/toolgrant/toolgrant/authz"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/client"
 	"github.com/toolgrant/toolgrant/envoy"
@@ -210,10 +209,9 @@ func (w *world) startEnvoy() {
 }
 
 func (w *world) envoyOptions() envoy.Options {
-	return envoy.Options{
-		Catalog: w.cat, Listen: w.cfg.Envoy.Listen, Authz: w.cfg.Authz.Listen,
-		CredentialHeader: w.cfg.Token.Header, MaxBody: authz.DefaultMaxBody, CheckTimeout: w.patience,
-	}
+	o := envoyOptions(w.cfg, w.cat)
+	o.CheckTimeout = w.patience
+	return o
 }
 
 // until waits for a condition, with a deadline that only a fault reaches.
