@@ -213,10 +213,14 @@ func (d *Door) matches(c *check, live grants.Live) (grants.Reason, string) {
 	case !g.CNF.IsZero():
 		return grants.UnboundToken, "the grant is bound to a key, and this door cannot verify the proof"
 	case !c.call.peer.sentBy(g.Agent):
-		return grants.UnboundToken, "the client certificate names another subject than the token"
+		return grants.NoGrant, othersCertificate
 	}
 	return grants.None, ""
 }
+
+// othersCertificate: a grant of one agent is none of another's (403, as any
+// other call without a grant), however good its token is.
+const othersCertificate = "the client certificate names another agent than the token"
 
 // decide asks policy about the call and, if the grant was permitted by an older
 // policy revision, about the grant once more: both from one revision.
@@ -253,7 +257,7 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 		live, why := d.cfg.Table.Lookup(det.GrantID)
 		if why == grants.None && c.caller.names(live) {
 			if !c.call.peer.sentBy(live.Grant().Agent) {
-				return deny(grants.UnboundToken)
+				return verdict{why: grants.NoGrant, detail: othersCertificate}
 			}
 			c.caller.agent = live.Grant().Agent
 			rests = []grants.Live{live}

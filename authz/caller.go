@@ -86,7 +86,7 @@ func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
 		return grants.CredentialKind
 	}
 	if !c.call.peer.sentBy(who.Principal) {
-		return grants.UnboundToken
+		return grants.NoGrant
 	}
 	c.caller = caller{agent: who.Principal, ends: who.Expires}
 	return grants.None

@@ -109,9 +109,9 @@ func TestCertificate(t *testing.T) {
 		{"none", "srv/open", "/open", nil, "", "", "no_credential", ""},
 
 		{"beside the agent's token", "srv/open", "/open", bearer, bot, cert, "", "corp/" + bot},
-		{"beside another's token", "srv/open", "/open", bearer, "spiffe://corp/other", cert, "unbound_token", "corp/" + bot},
+		{"beside another's token", "srv/open", "/open", bearer, "spiffe://corp/other", cert, "no_grant", "corp/" + bot},
 		{"beside the agent's identity token", "srv/open", "/open", []string{"authorization", "Bearer " + w.identity(bot, "https://srv.internal")}, bot, cert, "", "corp/" + bot},
-		{"beside another's identity token", "srv/open", "/open", []string{"authorization", "Bearer " + w.identity("other", "https://srv.internal")}, bot, cert, "unbound_token", ""},
+		{"beside another's identity token", "srv/open", "/open", []string{"authorization", "Bearer " + w.identity("other", "https://srv.internal")}, bot, cert, "no_grant", ""},
 		// A credential that fails, or is in the wrong place, is judged all the same.
 		{"beside junk", "srv/open", "/open", []string{"authorization", "Bearer x"}, bot, cert, "bad_credential", ""},
 		{"beside an empty credential", "srv/open", "/open", []string{"authorization", ""}, bot, cert, "bad_credential", ""},

@@ -140,7 +140,7 @@ func TestLiveMutualTLS(t *testing.T) {
 		{"a subject is no name", "/open", "", []tls.Certificate{pair(ca.Issue(t, soon))}, 401, "no_credential", ""},
 		{"neither", "/open", "", nil, 401, "no_credential", ""},
 		{"a token beside its agent's certificate", "/bare", granted, []tls.Certificate{bot}, 200, "", "corp/spiffe://corp/bot"},
-		{"a token beside another's certificate", "/bare", granted, []tls.Certificate{other}, 401, "unbound_token", ""},
+		{"a token beside another's certificate", "/bare", granted, []tls.Certificate{other}, 403, "no_grant", ""},
 		{"a token alone", "/bare", granted, nil, 200, "", "corp/spiffe://corp/bot"},
 	} {
 		status, body := get(l, tc.path, tc.token, tc.client...)

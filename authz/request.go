@@ -118,6 +118,9 @@ func readHeaders(list []*corev3.HeaderValue, tool *catalog.Tool, credential stri
 		}
 		own := false // authorization that the tool gets
 		switch {
+		case name == ":authority" && strings.Contains(value, ","):
+			h.bad = "the host came twice" // RFC 9112, Section 3.2; Envoy joins them
+			continue
 		case strings.HasPrefix(name, ":"):
 			continue
 		case name == credential:

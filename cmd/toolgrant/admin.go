@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 )
 
 // health is what /readyz and Envoy's health checks ask.
@@ -64,14 +67,26 @@ func adminHandler(m *metrics, h *health) http.Handler {
 	return mux
 }
 
-// serveAdmin blocks until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {
+// maxAdminConns bounds what whoever reaches the admin address can take of the
+// files that the doors need.
+const maxAdminConns = 16
+
+// serveAdmin blocks until ctx ends. conf may be nil: plain HTTP, on loopback.
+func serveAdmin(ctx context.Context, l net.Listener, conf *tls.Config, h http.Handler) error {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: h, TLSConfig: conf, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10,
+		ErrorLog: zap.NewStdLog(zap.NewNop()), // what a prober does wrong is no news
 	}
+	l = netutil.LimitListener(l, maxAdminConns)
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
+	go func() {
+		if conf != nil {
+			done <- s.ServeTLS(l, "", "")
+			return
+		}
+		done <- s.Serve(l)
+	}()
 	select {
 	case err := <-done:
 		return fmt.Errorf("admin: %w", err)

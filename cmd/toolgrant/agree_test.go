@@ -79,13 +79,13 @@ func TestTokenAndTableMustAgree(t *testing.T) {
 		{"a revision that this node does not reach", nil, func(c *token.Claims) { c.Rev.N += 1 << 30 }, nil, "not_fresh"},
 		{"another client certificate", nil, nil, func(r *authv3.CheckRequest) {
 			r.Attributes.Source = &authv3.AttributeContext_Peer{Principal: "other-bot", Certificate: "PEM"}
-		}, "unbound_token"},
+		}, "no_grant"},
 		{"its own client certificate", nil, nil, func(r *authv3.CheckRequest) {
 			r.Attributes.Source = &authv3.AttributeContext_Peer{Principal: "report-bot", Certificate: "PEM"}
 		}, ""},
 		{"another client certificate, for a tool of the baseline", nil, func(c *token.Claims) { c.Details[0].Tool = "reports/health" }, func(r *authv3.CheckRequest) {
 			r.Attributes.Source = &authv3.AttributeContext_Peer{Principal: "other-bot", Certificate: "PEM"}
-		}, "unbound_token"},
+		}, "no_grant"},
 		{"a token whose grants live no more, for a tool of the baseline", nil, func(c *token.Claims) {
 			c.Details[0].Tool, c.Details[0].GrantID = "reports/health", grants.NewID(grants.GrantPrefix)
 		}, nil, "unknown_grant"},

@@ -53,7 +53,8 @@ type AuthzConfig struct {
 
 // AdminConfig is where operators and probes look, apart from both doors.
 type AdminConfig struct {
-	Listen string `yaml:"listen"` // host:port; default: none
+	Listen string    `yaml:"listen"` // host:port; without tls on loopback only; default: none
+	TLS    TLSConfig `yaml:"tls"`    // all three files
 }
 
 // Address gives what net.Listen takes: "unix" and a path, or "tcp" and
@@ -257,7 +258,7 @@ func (c *Config) resolve(dir string) {
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
-	for _, t := range []*TLSConfig{&c.Broker.TLS, &c.Authz.TLS} {
+	for _, t := range []*TLSConfig{&c.Broker.TLS, &c.Authz.TLS, &c.Admin.TLS} {
 		paths = append(paths, &t.Cert, &t.Key, &t.ClientCA)
 	}
 	for _, p := range paths {

@@ -51,12 +51,7 @@ func (c *Config) check(f *yamlFile) error {
 		}
 		listens[l.listen] = l.whose
 	}
-	if c.Admin.Listen != "" {
-		// It shows which tools are called and refused, and asks nobody who they are.
-		if addressAt("admin.listen", c.Admin.Listen, 0); !loopbackAddress(c.Admin.Listen) {
-			fail("admin.listen", "%q is not on loopback, and nobody is asked who they are there; write 127.0.0.1:9190", c.Admin.Listen)
-		}
-	}
+	c.checkAdmin(fail, addressAt)
 
 	c.checkIssuers(fail)
 	oneOf := func(path, value string, allowed ...string) {
@@ -108,6 +103,22 @@ func (c *Config) checkAuthz(fail func(path, format string, args ...any), address
 	case !c.Authz.TLS.on() && t != (AuthzTLSConfig{}):
 		fail("envoy.authz_tls", "is there without authz.tls")
 	}
+}
+
+// checkAdmin: it shows which tools are called and refused.
+func (c *Config) checkAdmin(fail func(path, format string, args ...any), addressAt func(path, listen string, lowest uint64)) {
+	c.Admin.TLS.check("admin.tls", fail)
+	switch {
+	case c.Admin.Listen == "" && c.Admin.TLS.on():
+		fail("admin.tls", "is there without admin.listen")
+	case c.Admin.Listen == "":
+		return
+	case c.Admin.TLS.on() && c.Admin.TLS.ClientCA == "":
+		fail("admin.tls", "needs client_ca: nobody is asked who they are there but by their certificate")
+	case !c.Admin.TLS.on() && !loopbackAddress(c.Admin.Listen):
+		fail("admin.listen", "%q is not on loopback, and nobody is asked who they are there; add tls: {cert: …, key: …, client_ca: …}, or write 127.0.0.1:9190 (a probe in the container runs `toolgrant ready`)", c.Admin.Listen)
+	}
+	addressAt("admin.listen", c.Admin.Listen, 1)
 }
 
 func (t TLSConfig) check(path string, fail func(path, format string, args ...any)) {

@@ -55,7 +55,7 @@ broker:
   public_url: https://broker.internal
   tls: {cert: b.pem, key: b.key}
 authz: {listen: "0.0.0.0:9192", tls: {cert: a.pem, key: a.key, client_ca: /ca.pem}}
-admin: {listen: "127.0.0.1:9190"}
+admin: {listen: "10.0.0.1:9190", tls: {cert: m.pem, key: m.key, client_ca: /ca.pem}}
 catalogue: /etc/tg/tools.yaml
 policies: rules/
 identity:
@@ -90,7 +90,7 @@ envoy:
 		Broker: BrokerConfig{Listen: "0.0.0.0:9191", Issuer: "https://broker.example/x", PublicURL: "https://broker.internal",
 			TLS: TLSConfig{Cert: in("b.pem"), Key: in("b.key")}},
 		Authz:     AuthzConfig{Listen: "0.0.0.0:9192", TLS: TLSConfig{Cert: in("a.pem"), Key: in("a.key"), ClientCA: "/ca.pem"}},
-		Admin:     AdminConfig{Listen: "127.0.0.1:9190"},
+		Admin:     AdminConfig{Listen: "10.0.0.1:9190", TLS: TLSConfig{Cert: in("m.pem"), Key: in("m.key"), ClientCA: "/ca.pem"}},
 		Catalogue: "/etc/tg/tools.yaml",
 		Policies:  in("rules"),
 		Identity: IdentityConfig{
@@ -214,6 +214,8 @@ func TestLoadConfigErrors(t *testing.T) {
 		{"ca without url", issuers("  - {alias: corp, issuer: x, audience: y, jwks_file: a, ca: b}\n"), "3:5", "ca and bearer_file are for it"},
 		{"certificates alias", least + "  certificates: {alias: A}\n", "4:18", `"A": write at most 31`},
 		{"admin open", least + "admin: {listen: \"0.0.0.0:9190\"}\n", "4:9", "nobody is asked who they are"},
+		{"admin without client_ca", least + "admin: {listen: \"10.0.0.1:9190\", tls: {cert: x, key: y}}\n", "4:34", "needs client_ca"},
+		{"admin's tls alone", least + "admin: {tls: {cert: x, key: y, client_ca: z}}\n", "4:9", "without admin.listen"},
 		{"admin is the broker", least + "admin: {listen: \"127.0.0.1:8181\"}\n", "4:9", "is the broker's; give each its own"},
 		{"half of tls", least + "broker: {tls: {cert: x}}\n", "4:10", "needs both cert and key"},
 		{"socket with tls", least + "authz: {tls: {cert: x, key: y, client_ca: z}}\n", "4:9", "is for host:port"},

@@ -69,6 +69,12 @@ func (m *metrics) know(cat *catalog.Catalog) {
 	for i := range cat.Servers {
 		for _, t := range cat.Servers[i].Tools {
 			m.tools[t.ID] = true
+			m.spikes.WithLabelValues(t.ID) // 0 is a value, too: an alert needs one to begin with
+			for _, why := range grants.Reasons() {
+				if audit.OutsideWindow(why) {
+					m.outside.WithLabelValues(t.ID, why.String())
+				}
+			}
 		}
 	}
 }

@@ -121,7 +121,7 @@ func usagef(format string, args ...any) error {
 
 func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root := group("toolgrant", "Just-in-time tools for AI agents",
-		serveCommand(),
+		serveCommand(), readyCommand(),
 		taskCommand(), grantCommand(), grantsCommand(), revokeCommand(), execCommand(),
 		policyCommand(), tokenCommand(), explainCommand(), auditCommand(),
 		devCommand(), identityCommand(), keysCommand(), envoyCommand(), versionCommand(),

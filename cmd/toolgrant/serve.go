@@ -45,7 +45,7 @@ in memory: a restart ends them all.`,
 				if _, err := loadRules(cfg, log, hooks{}); err != nil {
 					return usageError(err)
 				}
-				if err := checkKeys(cfg); err != nil {
+				if err := errors.Join(checkKeys(cfg), checkFolders(cfg)); err != nil {
 					return usageError(err)
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies, issuers and keys are in order")
@@ -69,9 +69,27 @@ func checkKeys(cfg *Config) error {
 	return err
 }
 
+// checkFolders looks for the folders that serve writes into and does not make.
+func checkFolders(cfg *Config) error {
+	var faults []error
+	look := func(what, file string) {
+		if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+			faults = append(faults, fmt.Errorf("%s: the folder of %s is not there: mkdir -p %s", what, file, filepath.Dir(file)))
+		}
+	}
+	if network, path := cfg.Authz.Address(); network == "unix" {
+		look("authz.listen", path)
+	}
+	look("audit.file", cfg.Audit.File)
+	return errors.Join(faults...)
+}
+
 // serve opens both doors and blocks until ctx ends or one of them fails. Doors
 // close first, then what they stand on.
 func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
+	if err := checkFolders(cfg); err != nil {
+		return usageError(err)
+	}
 	p, err := wire(cfg, log)
 	if err != nil {
 		return err
@@ -133,6 +151,7 @@ type doors struct {
 	issue, admin          net.Listener // admin may be nil
 	call                  *authz.Server
 	issueFiles, callFiles *certificates
+	adminFiles            *certificates
 	log                   *zap.Logger
 }
 
@@ -149,6 +168,9 @@ func openDoors(ctx context.Context, cfg *Config, p *parts) (d *doors, err error)
 	}
 	if d.callFiles, err = openCertificates(cfg.Authz.TLS, d.log, "h2"); err != nil {
 		return d, usageError(fmt.Errorf("authz.tls: %w", err))
+	}
+	if d.adminFiles, err = openCertificates(cfg.Admin.TLS, d.log, "h2", "http/1.1"); err != nil {
+		return d, usageError(fmt.Errorf("admin.tls: %w", err))
 	}
 	var lc net.ListenConfig
 	if d.issue, err = lc.Listen(ctx, "tcp", cfg.Broker.Listen); err != nil {
@@ -183,12 +205,15 @@ func (d *doors) close() {
 func (d *doors) serve(ctx context.Context, g *errgroup.Group, p *parts) {
 	g.Go(func() error { return d.issueFiles.run(ctx) })
 	g.Go(func() error { return d.callFiles.run(ctx) })
+	g.Go(func() error { return d.adminFiles.run(ctx) })
 	g.Go(func() error {
 		s := broker.NewServer(p.issue.Handler(), broker.ServerConfig{TLS: d.issueFiles.config(), Logger: d.log})
 		return s.Serve(ctx, d.issue)
 	})
 	g.Go(func() error { return d.call.Run(ctx) })
 	if d.admin != nil {
-		g.Go(func() error { return serveAdmin(ctx, d.admin, adminHandler(p.metrics, p.health)) })
+		g.Go(func() error {
+			return serveAdmin(ctx, d.admin, d.adminFiles.config(), adminHandler(p.metrics, p.health))
+		})
 	}
 }

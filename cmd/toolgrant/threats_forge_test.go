@@ -257,22 +257,22 @@ func (f *forger) otherSerialisations() map[string]string {
 	parts := strings.Split(good, ".")
 	flat := fmt.Sprintf(`{"payload":%q,"protected":%q,"signature":%q}`, parts[1], parts[0], parts[2])
 	return map[string]string{
-		"nested, cty JWT":       f.sign(with(f.header, "cty", `"JWT"`), good),
-		"nested, not said so":   f.sign(with(f.header, "", ""), good),
-		"JWE":                   encode(`{"alg":"dir","enc":"A128GCM","typ":"toolgrant+jwt"}`) + "..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA",
-		"JWE, ECDH":             encode(`{"alg":"ECDH-ES","enc":"A256GCM","epk":{}}`) + ".AAAA.AAAA.AAAA.AAAA",
-		"enc in the header":     f.head("enc", `"A128GCM"`),
-		"zip in the header":     f.head("zip", `"DEF"`),
-		"JSON, flattened":       flat,
-		"JSON, general":         fmt.Sprintf(`{"payload":%q,"signatures":[{"protected":%q,"signature":%q}]}`, parts[1], parts[0], parts[2]),
-		"JSON, no signatures":   fmt.Sprintf(`{"payload":%q,"signatures":[]}`, parts[1]),
-		"JSON in base64":        encode(flat),
-		"JSON with dots":        `{"payload":"a.b.c"}`,
-		"two tokens in one":     good + "." + good,
-		"dots alone":            "..",
-		"four segments":         good + ".",
-		"five segments":         good + "..",
-		"a trailing zero byte?": good + "%00",
+		"nested, cty JWT":        f.sign(with(f.header, "cty", `"JWT"`), good),
+		"nested, not said so":    f.sign(with(f.header, "", ""), good),
+		"JWE":                    encode(`{"alg":"dir","enc":"A128GCM","typ":"toolgrant+jwt"}`) + "..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA",
+		"JWE, ECDH":              encode(`{"alg":"ECDH-ES","enc":"A256GCM","epk":{}}`) + ".AAAA.AAAA.AAAA.AAAA",
+		"enc in the header":      f.head("enc", `"A128GCM"`),
+		"zip in the header":      f.head("zip", `"DEF"`),
+		"JSON, flattened":        flat,
+		"JSON, general":          fmt.Sprintf(`{"payload":%q,"signatures":[{"protected":%q,"signature":%q}]}`, parts[1], parts[0], parts[2]),
+		"JSON, no signatures":    fmt.Sprintf(`{"payload":%q,"signatures":[]}`, parts[1]),
+		"JSON in base64":         encode(flat),
+		"JSON with dots":         `{"payload":"a.b.c"}`,
+		"two tokens in one":      good + "." + good,
+		"dots alone":             "..",
+		"four segments":          good + ".",
+		"five segments":          good + "..",
+		"an escaped zero behind": good + "%00",
 	}
 }
 

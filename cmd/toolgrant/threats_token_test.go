@@ -317,8 +317,8 @@ func TestTokenOfAnotherCertificate(t *testing.T) {
 					w.check(a, before, 200, "")
 					return
 				}
-				w.check(a, before, 401, "unbound_token")
-				if got := a.header.Get("Www-Authenticate"); got != `Bearer error="invalid_token"` {
+				w.check(a, before, 403, "no_grant")
+				if got := a.header.Get("Www-Authenticate"); got != `Bearer error="insufficient_scope"` {
 					t.Errorf("WWW-Authenticate: %q", got)
 				}
 			})
