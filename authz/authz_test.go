@@ -170,13 +170,22 @@ func TestParse(t *testing.T) {
 }
 
 // TestOtherCredentialHeader: with a header of its own, the value is the token
-// alone, and authorization goes like any undeclared header.
+// alone, and one in authorization besides is one too many.
 func TestOtherCredentialHeader(t *testing.T) {
 	d := testDoor(t, "x-tool-token")
 	var c call
-	why, _ := d.parse(ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc", "authorization", "Bearer other"), &c)
-	if why != grants.None || c.credential != "abc" || !slices.Contains(c.headers.remove, "authorization") || !slices.Contains(c.headers.remove, "x-tool-token") {
+	why, _ := d.parse(ask("srv/bare", "GET", "/bare", "", "x-tool-token", "abc"), &c)
+	if why != grants.None || c.credential != "abc" || !slices.Contains(c.headers.remove, "x-tool-token") {
 		t.Errorf("%v %+v", why, c)
+	}
+	for _, headers := range [][]string{
+		{"x-tool-token", "abc", "authorization", "Bearer other"},
+		{"x-tool-token", "abc", "authorization", "Basic x"},
+		{"x-tool-token", "abc", "authorization", "Bearer other", "authorization", "Bearer third"},
+	} {
+		if why, _ := d.parse(ask("srv/bare", "GET", "/bare", "", headers...), &call{}); why != grants.Ambiguous {
+			t.Errorf("%q: %v", headers, why)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package authz
 
 import (
+	"encoding/base64"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,7 +15,8 @@ import (
 // Section 2.1 and no other way. Two of them, one that Envoy joined from two
 // ("A,B"), and one in a place that is not read are refused, whatever they hold.
 // With none at all it is left "" where a client certificate may stand in for it.
-func (c *call) readCredential(header string) (grants.Reason, string) {
+// brokers says of a JWT whether it is an identity token for the broker.
+func (c *call) readCredential(header string, brokers func(string) bool) (grants.Reason, string) {
 	h := &c.headers
 	in := "the header " + strconv.Quote(header) + form(header)
 	if inQuery(c.query) {
@@ -34,6 +37,8 @@ func (c *call) readCredential(header string) (grants.Reason, string) {
 		return grants.Ambiguous, "send one credential, in " + in
 	case h.misplaced != "":
 		return grants.Ambiguous, strconv.Quote(h.misplaced) + " is for the tokens of other tools: send one credential, in " + in
+	case len(h.credentials) == 1 && stray != "":
+		return grants.Ambiguous, strconv.Quote(stray) + " is where clients put tokens, and this tool takes none there: send one credential, in " + in
 	}
 	if len(h.credentials) == 1 {
 		value := h.credentials[0]
@@ -49,8 +54,8 @@ func (c *call) readCredential(header string) (grants.Reason, string) {
 		}
 		c.credential = value
 	}
-	if c.tool.PassAuthorization && handsOver(h.authorization, c.credential) {
-		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for a grant's token: send that in " + in
+	if c.tool.PassAuthorization && handsOver(h.authorization, c.credential, brokers) {
+		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for a token that buys or holds grants: send a grant's in " + in
 	}
 	return grants.None, ""
 }
@@ -69,24 +74,52 @@ func inQuery(query string) bool {
 	return false
 }
 
+// jwt finds what could be a JWS in compact form, wherever it stands.
+var jwt = regexp.MustCompile(`[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{8,}`)
+
 // handsOver reports whether the authorization that the tool gets holds what is
-// kept from it: the credential, or any grant token. Two of the header, which
-// Envoy may have joined ("A,B"), count as well: nobody knows which one the tool
-// reads.
-func handsOver(authorization []string, credential string) bool {
+// kept from it: the credential, any grant token, or an identity token with which
+// the tool could buy grants; also inside what Basic encodes (RFC 7617, Section 2).
+// Two of the header, which Envoy may have joined ("A,B"), count as well: nobody
+// knows which one the tool reads.
+func handsOver(authorization []string, credential string, brokers func(string) bool) bool {
 	if len(authorization) == 0 {
 		return false
 	}
 	value := authorization[0]
-	if len(authorization) > 1 || strings.Contains(value, ",") || credential != "" && strings.Contains(value, credential) {
+	if len(authorization) > 1 || strings.Contains(value, ",") {
 		return true
 	}
-	for word := range strings.FieldsSeq(value) {
-		if typ, ok := token.UnverifiedType(word); ok && strings.EqualFold(typ, token.Typ) {
+	texts := []string{value}
+	if scheme, rest, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "Basic") {
+		for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+			if plain, err := enc.DecodeString(strings.TrimSpace(rest)); err == nil {
+				texts = append(texts, string(plain))
+			}
+		}
+	}
+	for _, text := range texts {
+		if credential != "" && strings.Contains(text, credential) {
 			return true
+		}
+		for _, found := range jwt.FindAllString(text, -1) {
+			if typ, ok := token.UnverifiedType(found); ok && strings.EqualFold(typ, token.Typ) || brokers(found) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// buysGrants reports whether a JWT is an identity token that is good at the
+// broker.
+func (d *Door) buysGrants(compact string) bool {
+	who, why := d.cfg.Identity.Verify(compact, d.cfg.Table.Now())
+	if why != grants.None {
+		return false
+	}
+	broker, ok := d.cfg.Identity.BrokerAudience(who.Issuer)
+	return ok && who.For(broker)
 }
 
 // serialisedAsJSON reports whether the value is, or has behind a scheme, a JSON

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,11 +154,19 @@ func unescape(s string) (string, error) {
 	return out, nil
 }
 
-// scalar reads a text as what its schema says that it is. A number is written
-// as in JSON, in one way only.
+// plainNumber is the one spelling of a number outside JSON. Tools read it by
+// whatever their language offers, and many of those stop at an exponent:
+// "1000000e-6" is 1 to us and a million to parseInt.
+var plainNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$`)
+
+// scalar reads a text as what its schema says that it is, in the one way of
+// writing it.
 func scalar(text string, s *catalog.Schema) (any, error) {
 	var v any = text
 	if s.Type != "string" {
+		if (s.Type == "integer" || s.Type == "number") && !plainNumber.MatchString(text) {
+			return nil, errors.New("write the number in plain digits: no exponent, no plus, no zeros before it or at its end")
+		}
 		parsed, err := strictjson.Parse([]byte(text), strictjson.Limits{})
 		if err != nil || strings.TrimSpace(text) != text {
 			return nil, fmt.Errorf("not a JSON %s", s.Type)

@@ -74,7 +74,7 @@ func (d *Door) parse(req *authv3.CheckRequest, c *call) (grants.Reason, string) 
 	path, query, _ := strings.Cut(http.GetPath(), "?")
 	c.query = query
 	// The credential comes first, so that one in two places is told so.
-	if why, detail := c.readCredential(tool.CredentialIn(d.cfg.CredentialHeader)); why != grants.None {
+	if why, detail := c.readCredential(tool.CredentialIn(d.cfg.CredentialHeader), d.buysGrants); why != grants.None {
 		return why, detail
 	}
 	if http.GetMethod() != tool.Method || path != tool.Path {

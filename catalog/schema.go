@@ -202,6 +202,9 @@ func checkQueryName(n *node) error {
 	if !queryPattern.MatchString(n.text) || strings.ContainsAny(n.text, queryReserved) {
 		return n.errorf("query parameter %q: must be 1 to 64 visible ASCII characters other than %s", n.text, queryReserved)
 	}
+	if strings.EqualFold(n.text, "access_token") { // RFC 6750, Section 2.3
+		return n.errorf("query parameter %q can never be an input of a tool: clients put tokens there, and a call with it is refused", n.text)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -64,7 +65,23 @@ func adminHandler(m *metrics, h *health) http.Handler {
 		}
 		_, _ = w.Write(text)
 	})
-	return mux
+	return ownHost(mux)
+}
+
+// ownHost refuses what a web page could send by a name of its own that leads
+// here (DNS rebinding): an address cannot be rebound, and neither can localhost.
+func ownHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if r.TLS == nil && host != "localhost" && net.ParseIP(strings.Trim(host, "[]")) == nil {
+			http.Error(w, "this address is asked for by its number", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // maxAdminConns bounds what whoever reaches the admin address can take of the
