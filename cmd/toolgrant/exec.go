@@ -63,7 +63,7 @@ within 10 seconds; CMD is sent a SIGTERM when toolgrant is killed (on Linux).
 
 CMD finds in its environment
 
-  TOOLGRANT_TOKEN       the token that it may use at first
+  TOOLGRANT_TOKEN       the token that it may use at first; it holds to its end
   TOOLGRANT_TOKEN_FILE  a file, only for its eyes, that always holds a token that
                         is good: it is replaced before the old one expires, as
                         long as the task and policy permit it. Read it for each
@@ -83,10 +83,11 @@ with "toolgrant exec:".
 With --proxy an unmodified client works: toolgrant listens on loopback, adds the
 token to each request, and passes it on to that origin and to nowhere else.
 
-  TOOLGRANT_PROXY_URL   base URL to use in the origin's place; its path holds a
-                        secret, so that other users of the machine cannot use it
-  TOOLGRANT_HTTP_PROXY  the same for a client that is told a proxy
-                        (http_proxy); the secret is its user`,
+  TOOLGRANT_HTTP_PROXY  for a client that is told its proxy (http_proxy)
+  TOOLGRANT_PROXY_URL   base URL to use in the origin's place
+
+Both hold a secret. On Linux the proxy also answers processes of this user
+alone; elsewhere keep the URLs out of command lines, which everybody can read.`,
 		Example: `  # The header is written anew for each call: the token changes.
   toolgrant exec --kind monthly-report --tool reports/export --ttl 10m -- sh -c '
     printf "Authorization: Bearer %s" "$(cat "$TOOLGRANT_TOKEN_FILE")" |
@@ -95,7 +96,8 @@ token to each request, and passes it on to that origin and to nowhere else.
   # A client that knows nothing of tokens.
   toolgrant exec --kind monthly-report --tool reports/export --max-calls 2 \
     --proxy http://127.0.0.1:10000 -- \
-    sh -c 'curl --json "{\"month\":\"2026-10\"}" "$TOOLGRANT_PROXY_URL/export?format=csv"'`,
+    sh -c 'http_proxy=$TOOLGRANT_HTTP_PROXY \
+      curl --json "{\"month\":\"2026-10\"}" "http://127.0.0.1:10000/export?format=csv"'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("CMD is missing: what to run, after --")
@@ -111,7 +113,7 @@ token to each request, and passes it on to that origin and to nowhere else.
 				return usagef("--kind is missing: the kind of work, as the policy names it")
 			}
 			var err error
-			if x.asks, err = grant.asks(cmd); err != nil {
+			if x.asks, err = grant.asks(); err != nil {
 				return err
 			}
 			if proxyTo != "" {
@@ -124,8 +126,8 @@ token to each request, and passes it on to that origin and to nowhere else.
 			} else if cmd.Flags().Changed("header-name") {
 				return usagef("--header-name goes with --proxy")
 			}
-			if broker.file() == "-" {
-				return usagef("the identity token is read again and again, and stdin is CMD's: give a file")
+			if broker.file() == "-" || isStandard(broker.file()) {
+				return usagef("the identity token is read again and again, and this is CMD's, too: give a file")
 			}
 			if x.client, err = broker.client(cmd); err != nil {
 				return err
@@ -142,6 +144,21 @@ token to each request, and passes it on to that origin and to nowhere else.
 	cmd.Flags().StringVar(&proxyTo, "proxy", "", "`ORIGIN` to pass requests on to with the token: where Envoy listens, such as http://127.0.0.1:10000")
 	header.register(cmd)
 	return cmd
+}
+
+// isStandard reports whether a file is what the command gets as its standard
+// input, output or error.
+func isStandard(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if std, err := f.Stat(); err == nil && os.SameFile(info, std) {
+			return true
+		}
+	}
+	return false
 }
 
 // commandExit is the exit code that CMD's end, or its failed start, comes to.
@@ -251,6 +268,9 @@ func runCommand(program *exec.Cmd, signals <-chan os.Signal) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	program.SysProcAttr = childAttr(syscall.SIGTERM)
+	if err := keepFiles(); err != nil {
+		return fmt.Errorf("keeping this program's files from the command: %w", err)
+	}
 	if err := program.Start(); err != nil {
 		return cannotRun(err)
 	}

@@ -10,9 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -228,15 +228,16 @@ func TestExecSeveralServers(t *testing.T) {
 	}
 }
 
-// The token is replaced before it expires, by a renewal; one that fails is
-// tried again, and then asks as at the start. The task is kept open meanwhile.
+// The token is replaced before it expires, by one that is asked for as at the
+// start: the old grant is not renewed, which would end it under calls that are on
+// their way. What fails is tried again. The task is kept open meanwhile.
 func TestExecRenews(t *testing.T) {
 	b := newFakeBroker(t)
 	b.expires = 3
 	failed := 0
 	t.Setenv(envTokenFile, tokenFile(t, testIdentity, 0o644)) // a warning, once
 	b.failing(func(r *http.Request, body string) int {
-		if strings.Contains(body, `"renew"`) && failed == 0 {
+		if r.URL.Path == "/v1/grants" && b.tokens == 1 && failed == 0 {
 			failed++
 			return 503
 		}
@@ -258,7 +259,7 @@ func TestExecRenews(t *testing.T) {
 	asked, _ := b.saw()
 	if d := cmp.Diff([]string{
 		grant(`"tool":"reports/export","ttl":3,"max_calls":9`),
-		grant(`"tool":"reports/export","ttl":3,"renew":"` + b.grant(1) + `"`),
+		grant(`"tool":"reports/export","ttl":3,"max_calls":9`), // refused
 		grant(`"tool":"reports/export","ttl":3,"max_calls":9`),
 	}, asked[1:len(asked)-1]); d != "" {
 		t.Error(d)
@@ -299,109 +300,38 @@ func TestExecBeatRefused(t *testing.T) {
 	}
 }
 
-// program starts toolgrant in a process and a session of its own, where no
-// terminal sends signals.
-func program(t *testing.T, args ...string) (*exec.Cmd, *syncBuffer) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
-	out := &syncBuffer{}
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.WaitDelay = 5 * time.Second // what it started may still hold the pipes
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+// TestExecKeepsItsFiles: the identity token may come by a file that the shell has
+// opened; the command does not get it with the others.
+func TestExecKeepsItsFiles(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs close_range")
 	}
-	tooLong := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() }) // so that no Wait hangs
-	t.Cleanup(func() { tooLong.Stop(); _ = cmd.Process.Kill() })
-	return cmd, out
-}
-
-// eventually waits for a condition, with a deadline that only a fault reaches.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waiting until %s: it never came to that", what)
-		}
-		time.Sleep(10 * time.Millisecond) // between two looks
-	}
-}
-
-// Signals go on to the command, whose exit code counts; and one that ignores
-// them goes on, with its task.
-func TestExecSignals(t *testing.T) {
-	for name, sig := range map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT} {
-		b := newFakeBroker(t)
-		cmd, out := program(t, append(execOne, "--", "sh", "-c",
-			`n=0; trap 'n=$((n+1)); echo got $n; [ $n -lt 2 ] || exit 42' `+name+`; echo ready; while :; do sleep 0.05; done`)...)
-		for _, want := range []string{"ready", "got 1"} {
-			eventually(t, name+" "+want, func() bool { return strings.Contains(out.String(), want) })
-			if _, ended := b.saw(); ended {
-				t.Errorf("%s: the task was ended while the command ran", name)
-			}
-			if err := cmd.Process.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
-		}
-		_ = cmd.Wait()
-		if _, ended := b.saw(); cmd.ProcessState.ExitCode() != 42 || !ended {
-			t.Errorf("%s: %v, ended %v\n%s", name, cmd.ProcessState, ended, out)
-		}
-	}
-}
-
-// A signal before the command has begun: it does not begin, and its task ends.
-func TestExecInterruptedBefore(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
-		b := newFakeBroker(t)
-		hold := make(chan struct{})
-		asked := make(chan struct{}, 1)
-		b.failing(func(r *http.Request, _ string) int {
-			if r.URL.Path == "/v1/grants" {
-				asked <- struct{}{}
-				b.mu.Unlock()
-				<-hold
-				b.mu.Lock()
-			}
-			return 0
-		})
-		cmd, out := program(t, append(execOne, "--", "sh", "-c", "echo ran")...)
-		<-asked
-		_ = cmd.Process.Signal(sig)
-		_ = cmd.Wait()
-		close(hold)
-		if _, ended := b.saw(); cmd.ProcessState.ExitCode() != exitFailed || !ended || strings.Contains(out.String(), "ran\n") {
-			t.Errorf("%s: %v, ended %v\n%s", sig, cmd.ProcessState, ended, out)
-		}
-	}
-}
-
-// When exec is killed, the beats stop and the kernel tells the command; what it
-// left is taken away by the next one.
-func TestExecKilled(t *testing.T) {
 	b := newFakeBroker(t)
-	t.Setenv("TMPDIR", t.TempDir())
-	cmd, out := program(t, append(execOne, "--", "sh", "-c", `trap 'echo told; exit' TERM; echo "file $TOOLGRANT_TOKEN_FILE"; while :; do sleep 0.05; done`)...)
-	eventually(t, "it runs", func() bool { return strings.Contains(out.String(), "file ") })
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	file := tokenFile(t, testIdentity, 0o600)
+	program := func(args ...string) (string, error) {
+		cmd := exec.Command(os.Args[0], append([]string{"exec"}, args...)...)
+		cmd.Env = append(os.Environ(), asProgram+"=1", envURL+"="+b.URL)
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		cmd.ExtraFiles = []*os.File{f} // 3
+		if strings.Contains(strings.Join(args, " "), "stdin") {
+			cmd.Stdin = f
+		}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
 	}
-	eventually(t, "the command is told", func() bool { return strings.Contains(out.String(), "told") })
-	_ = cmd.Wait()
-	if _, ended := b.saw(); ended {
-		t.Error("who was killed ended the task")
+	out, err := program(append([]string{"--identity-token-file", "/dev/fd/3"}, append(execOne[1:], "--", "sh", "-c", "cat <&3; cat /dev/fd/3; ls /proc/self/fd")...)...)
+	if strings.Contains(out, testIdentity) {
+		t.Errorf("the command got the identity token: %s %v", out, err)
 	}
-	_, file, _ := strings.Cut(out.String(), "file ")
-	file, _, _ = strings.Cut(file, "\n")
-	if _, err := os.Stat(file); err != nil {
-		t.Fatalf("it was left by a process that was killed: %v", err)
+	if !strings.Contains(out, "granted") {
+		t.Errorf("the token was not read: %s %v", out, err)
 	}
-	if got := toolgrantExec(t, "", append(execOne, "--", "true")...); got.code != exitDone {
-		t.Errorf("%+v", got)
-	}
-	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
+	out, err = program(append([]string{"--identity-token-file", "/dev/stdin"}, append(execOne[1:], "--", "cat")...)...)
+	if err == nil || strings.Contains(out, testIdentity) || !strings.Contains(out, "give a file") {
+		t.Errorf("the command's own stdin: %s %v", out, err)
 	}
 }

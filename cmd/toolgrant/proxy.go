@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ type proxy struct {
 	token    func() string
 	secret   string
 	forward  *httputil.ReverseProxy
+	own      func(local, remote netip.AddrPort) error // nil error: this user's own connection
 }
 
 // origin reads the URL of an origin: scheme and host, and nothing else. In the
@@ -55,7 +57,7 @@ func newProxy(to *url.URL, header headerFlag, token func() string) (*proxy, erro
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &proxy{listener: l, to: to, header: header, token: token, secret: strings.ToLower(rand.Text())}
+	p := &proxy{listener: l, to: to, header: header, token: token, secret: strings.ToLower(rand.Text()), own: ownPeer}
 	p.forward = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, to.Host
@@ -67,7 +69,8 @@ func newProxy(to *url.URL, header headerFlag, token func() string) (*proxy, erro
 			DisableCompression: true, ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 60 * time.Second,
 		},
-		FlushInterval: -1, // streams are passed on as they come
+		ModifyResponse: p.ownLocation,
+		FlushInterval:  -1, // streams are passed on as they come
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, fmt.Sprintf("toolgrant exec: no answer from %s: %v", to, err), http.StatusBadGateway)
 		},
@@ -87,6 +90,9 @@ func (p *proxy) run(ctx context.Context) {
 	s := &http.Server{
 		Handler: p, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 60 * time.Second,
 		MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, p.foreign(c))
+		},
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
@@ -94,7 +100,28 @@ func (p *proxy) run(ctx context.Context) {
 	p.forward.Transport.(*http.Transport).CloseIdleConnections()
 }
 
+// peerKey is a connection's error of foreign in its context.
+type peerKey struct{}
+
+// foreign says why a connection is not one of this user's own. The secret is not
+// enough: a command that is called with it shows it to every user in its command
+// line.
+func (p *proxy) foreign(c net.Conn) error {
+	local, err1 := netip.ParseAddrPort(c.LocalAddr().String())
+	remote, err2 := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	return p.own(local, remote)
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err, _ := r.Context().Value(peerKey{}).(error); err != nil {
+		http.Error(w, "toolgrant exec: this proxy is for one user's command", http.StatusForbidden)
+		return
+	}
+	// The base URL is a secret of the command's, and no page's name to its tool.
+	r.Header.Del("Referer")
 	if r.URL.IsAbs() { // RFC 9112, Section 3.2.2: asked as a proxy
 		p.serveAsProxy(w, r)
 		return
@@ -116,9 +143,31 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "toolgrant exec: the path is not one", http.StatusBadRequest)
 		return
 	}
-	stripped := *r
+	stripped := *r.WithContext(context.WithValue(r.Context(), baseKey{}, true))
 	stripped.URL = to
 	p.forward.ServeHTTP(w, &stripped)
+}
+
+// baseKey is set for a request by the base URL.
+type baseKey struct{}
+
+// ownLocation has a redirect within the origin lead through the base URL again.
+func (p *proxy) ownLocation(r *http.Response) error {
+	if r.Request.Context().Value(baseKey{}) == nil {
+		return nil // a client that was told a proxy uses the origin's own URLs
+	}
+	for _, name := range []string{"Location", "Content-Location"} {
+		text := r.Header.Get(name)
+		u, err := url.Parse(text)
+		switch {
+		case text == "" || err != nil:
+		case u.Host == "" && strings.HasPrefix(u.Path, "/"):
+			r.Header.Set(name, "/"+p.secret+text)
+		case u.Scheme == p.to.Scheme && strings.EqualFold(u.Host, p.to.Host):
+			r.Header.Set(name, p.base()+u.RequestURI())
+		}
+	}
+	return nil
 }
 
 func (p *proxy) serveAsProxy(w http.ResponseWriter, r *http.Request) {

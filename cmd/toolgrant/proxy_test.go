@@ -9,8 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -204,4 +209,104 @@ func TestOrigin(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
+}
+
+// TestProxyIsOneUsers: who knows the secret and is another user gets nowhere, by
+// either way in.
+func TestProxyIsOneUsers(t *testing.T) {
+	p, addr := startProxy(t, headerFlag{"Authorization"}, saying)
+	get := func() int {
+		status, _, _ := raw(t, addr, "GET /"+p.secret+"/x HTTP/1.1\nHost: a\nConnection: close\n\n")
+		return status
+	}
+	if got := get(); got != 418 {
+		t.Fatalf("its own user: %d", got)
+	}
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("only root can be another user, and only Linux tells")
+	}
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("no curl")
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte(p.secret + ":"))
+	for name, args := range map[string][]string{
+		"by the base URL": {p.base() + "/x"},
+		"as a proxy":      {"--proxy", "http://" + addr, "--proxy-header", "Proxy-Authorization: Basic " + basic, p.to.String() + "/x"},
+	} {
+		cmd := exec.Command(curl, append([]string{"-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"}, args...)...)
+		if out, err := cmd.Output(); err != nil || string(out) != "418" {
+			t.Fatalf("%s, its own user: %s %v", name, out, err)
+		}
+		cmd = exec.Command(curl, append([]string{"-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"}, args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.Output(); err != nil || string(out) != "403" {
+			t.Errorf("%s, another user: %s %v", name, out, err)
+		}
+	}
+}
+
+// TestProxyFindsTheOwner: IPv4 sockets, also those of a program that speaks IPv4
+// by IPv6; what is not there is nobody's.
+func TestProxyFindsTheOwner(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, network := range []string{"tcp4", "tcp"} {
+		to := l.Addr().String()
+		if network == "tcp" {
+			to = "[::ffff:127.0.0.1]" + to[strings.LastIndexByte(to, ':'):]
+		}
+		c, err := net.Dial(network, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		local, remote := netip.MustParseAddrPort(c.RemoteAddr().String()), netip.MustParseAddrPort(c.LocalAddr().String())
+		if err := ownPeer(local, remote); err != nil {
+			t.Errorf("%s: %v", network, err)
+		}
+		gone := netip.AddrPortFrom(remote.Addr(), remote.Port()^1)
+		if err := ownPeer(local, gone); err == nil {
+			t.Errorf("%s: a socket that is not there has an owner", network)
+		}
+	}
+}
+
+// TestProxySecretStays: a page's name does not go to the tool, and redirects
+// within the origin come back through the base URL.
+func TestProxySecretStays(t *testing.T) {
+	var referer []string
+	p, addr := startProxy(t, headerFlag{"Authorization"}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		referer = r.Header["Referer"]
+		w.Header().Set("Location", strings.ReplaceAll(r.URL.Query().Get("to"), "ORIGIN", "http://"+r.Host))
+		w.WriteHeader(302)
+	}))
+	for to, want := range map[string]string{
+		"/next?a=b":               "/" + p.secret + "/next?a=b",
+		"ORIGIN/next?a=b":         p.base() + "/next?a=b",
+		"https://elsewhere.test/": "https://elsewhere.test/",
+		"next":                    "next",
+	} {
+		hc := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		req, _ := http.NewRequest("GET", p.base()+"/page?to="+url.QueryEscape(to), nil)
+		req.Header.Set("Referer", p.base()+"/before")
+		res, err := hc.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := res.Header.Get("Location"); got != want {
+			t.Errorf("%s: %q, want %q", to, got, want)
+		}
+		if referer != nil {
+			t.Errorf("the tool was told %q", referer)
+		}
+	}
+	_ = addr
 }

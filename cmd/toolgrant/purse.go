@@ -21,10 +21,9 @@ type purse struct {
 	file   string
 
 	// Written by the loop that renews, which alone reads them without mu.
-	mu     sync.Mutex
-	held   client.Token
-	ends   time.Time // of the token, by this machine's clock
-	unsure bool      // the last renewal failed: whether the old grants live is unknown
+	mu   sync.Mutex
+	held client.Token
+	ends time.Time // of the token, by this machine's clock
 }
 
 func (p *purse) token() string {
@@ -63,7 +62,7 @@ func (x *execution) purses(tokens []client.Token, asked time.Time, dir string) (
 // put takes a token into use.
 func (p *purse) put(t client.Token, asked time.Time) error {
 	p.mu.Lock()
-	p.held, p.ends, p.unsure = t, asked.Add(time.Duration(t.ExpiresIn)*time.Second), false
+	p.held, p.ends = t, asked.Add(time.Duration(t.ExpiresIn)*time.Second)
 	p.mu.Unlock()
 	if err := replaceFile(p.file, t.AccessToken); err != nil {
 		return fmt.Errorf("writing the token file: %w", err)
@@ -93,7 +92,6 @@ func (x *execution) keep(ctx context.Context, p *purse) {
 		if err := x.renew(ctx, p); ctx.Err() != nil {
 			return
 		} else if err != nil {
-			p.unsure = true
 			x.say("renewing the grants for %s, which end in %s: %v", p.server, inWords(time.Until(p.ends)), err)
 		} else if !p.expires().After(before) {
 			x.say("the grants for %s are renewed and end no later (does the identity token end?)", p.server)
@@ -112,21 +110,14 @@ func (p *purse) expires() time.Time {
 	return first
 }
 
-// renew buys a token in the place of the one that is held. After a failure it
-// asks as at the start: a renewal whose answer was lost has replaced the old
-// grants, and budgets are the task's, which asking again does not refill.
+// renew buys a further token, as at the start: a new decision, whose budgets are
+// the task's and are not refilled. It leaves the grants that are held to their
+// own end, so that a call that is under way with the old token is not cut off.
 func (x *execution) renew(ctx context.Context, p *purse) error {
 	ctx, cancel := context.WithTimeout(ctx, renewWithin)
 	defer cancel()
-	asks := p.asks
-	if !p.unsure {
-		asks = nil
-		for _, g := range p.held.Grants {
-			asks = append(asks, client.GrantRequest{Tool: g.Tool, TTL: p.asks[0].TTL, Renew: g.ID})
-		}
-	}
 	asked := time.Now()
-	tokens, err := x.client.Grant(ctx, client.GrantsRequest{Task: x.task.ID, Grants: asks})
+	tokens, err := x.client.Grant(ctx, client.GrantsRequest{Task: x.task.ID, Grants: p.asks})
 	if err != nil {
 		return err
 	}

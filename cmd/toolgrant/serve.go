@@ -42,10 +42,14 @@ in memory: a restart ends them all.`,
 			log := newLogger(cmd.ErrOrStderr())
 			defer func() { _ = log.Sync() }()
 			if check {
-				if _, err := loadRules(cfg, log, hooks{}); err != nil {
+				r, err := loadRules(cfg, log, hooks{})
+				if err != nil {
 					return usageError(err)
 				}
-				if err := errors.Join(checkKeys(cfg), checkFolders(cfg)); err != nil {
+				for _, w := range r.policies.Current().Warnings() {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning: policies: "+w)
+				}
+				if err := errors.Join(checkKeys(cfg), checkFolders(cfg), checkCertificates(cfg)); err != nil {
 					return usageError(err)
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies, issuers and keys are in order")
@@ -67,6 +71,20 @@ func checkKeys(cfg *Config) error {
 	}
 	_, err = token.OpenKeys(cfg.Keys.Dir, cfg.Keys.Alg)
 	return err
+}
+
+// checkCertificates reads the doors' TLS files.
+func checkCertificates(cfg *Config) error {
+	var faults []error
+	for _, d := range []struct {
+		key   string
+		files TLSConfig
+	}{{"broker.tls", cfg.Broker.TLS}, {"authz.tls", cfg.Authz.TLS}, {"admin.tls", cfg.Admin.TLS}} {
+		if _, err := openCertificates(d.files, zap.NewNop()); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", d.key, err))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // checkFolders looks for the folders that serve writes into and does not make.
@@ -122,6 +140,7 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 		zap.String("broker", cfg.Broker.PublicURL), zap.String("authz", cfg.Authz.Listen), zap.String("admin", cfg.Admin.Listen),
 		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.policies.Current().Policies()),
 		zap.Stringer("revision", p.policies.Current().Revision()))
+	p.tellOf(p.policies.Current())
 	err = g.Wait()
 	log.Info("stopped")
 	return err

@@ -148,3 +148,28 @@ func TestCertificatesAreFollowed(t *testing.T) {
 		t.Errorf("a key that all can read: %v", err)
 	}
 }
+
+// TestCheckFindsWhatServeWouldRefuse: what --check calls in order, serve takes.
+func TestCheckFindsWhatServeWouldRefuse(t *testing.T) {
+	for name, tc := range map[string]struct{ from, to, want string }{
+		"no TLS files":         {"  issuer: http://127", "  tls: {cert: no.pem, key: no.key}\n  issuer: https://127", "broker.tls: "},
+		"no folder to record":  {"file: run/audit.jsonl", "file: nowhere/audit.jsonl", "audit.file: the folder of"},
+		"no folder for a door": {"listen: unix://", "listen: unix:///nowhere", "authz.listen: the folder of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := layOut(t)
+			file := filepath.Join(w.dir, "toolgrant.yaml")
+			if r := toolgrant(t, "", "serve", "--check", "--config", file); r.code != exitDone {
+				t.Fatalf("as it is: %+v", r)
+			}
+			if err := w.edit("toolgrant.yaml", tc.from, tc.to); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"serve", "--check"}, {"serve"}} {
+				if r := toolgrant(t, "", append(args, "--config", file)...); r.code != exitUsage || !strings.Contains(r.stderr, tc.want) {
+					t.Errorf("%v: %+v", args, r)
+				}
+			}
+		})
+	}
+}

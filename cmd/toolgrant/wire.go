@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/toolgrant/toolgrant/audit"
@@ -22,13 +21,6 @@ import (
 	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/token"
 )
-
-// newLogger writes JSON lines to w: INFO is a change of state.
-func newLogger(w io.Writer) *zap.Logger {
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.ISO8601TimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), zapcore.InfoLevel))
-}
 
 // rules is what is read from files. The policies and the issuers' keys are read
 // again while serving; the catalogue, which Envoy's configuration was made from,
@@ -59,10 +51,22 @@ func loadRules(cfg *Config, log *zap.Logger, hear hooks) (*rules, error) {
 	if _, err := envoy.Config(envoyOptions(cfg, r.catalog)); err != nil {
 		return nil, err
 	}
-	if r.policies, err = cedar.Open(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups()}, hear.policies); err != nil {
+	if r.policies, err = cedar.Open(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups(), Aliases: aliases(cfg)}, hear.policies); err != nil {
 		return nil, fmt.Errorf("policies: %w", err)
 	}
 	return &r, nil
+}
+
+// aliases are the names before the slash of every agent that there can be.
+func aliases(cfg *Config) []string {
+	var names []string
+	for _, i := range cfg.Identity.Issuers {
+		names = append(names, i.Alias)
+	}
+	if a := cfg.Identity.Certificates.Alias; a != "" && !slices.Contains(names, a) {
+		names = append(names, a)
+	}
+	return names
 }
 
 func (r *rules) loadIdentity(cfg *Config, log *zap.Logger, hear hooks) error {
@@ -234,9 +238,21 @@ func (p *parts) lookAfter() {
 func (p *parts) reloaded(_, now *cedar.Set) {
 	p.metrics.reloads.WithLabelValues("done").Inc()
 	p.log.Info("policies were reloaded", zap.Stringer("revision", now.Revision()), zap.Strings("policies", now.Policies()))
+	p.tellOf(now)
 	select {
 	case p.swapped <- struct{}{}:
 	default: // a sweep is due already
+	}
+}
+
+// tellOf says what is worth a look in a set that is in force: what needs no
+// grant, and what is probably not meant.
+func (p *parts) tellOf(set *cedar.Set) {
+	for _, b := range set.Baseline() {
+		p.log.Info("a policy permits calls without a grant", zap.String("policy", b.ID), zap.String("at", b.At), zap.Strings("tools", b.Tools))
+	}
+	for _, w := range set.Warnings() {
+		p.log.Warn("policies: " + w)
 	}
 }
 
