@@ -162,6 +162,8 @@ func policiesOf(r *Record) string {
 		return "forbidden by " + list
 	case r.Reason == grants.PolicyError:
 		return "could not be evaluated: " + list
+	case r.Reason == grants.UnknownTask || r.Reason == grants.UnknownGrant:
+		return "it is there, and policy said no: " + list
 	}
 	return "permitted by " + list + "; what refused it came after"
 }
@@ -182,7 +184,7 @@ func word(s string) string {
 
 // plain is a sentence of the log, escaped.
 func plain(s string) string {
-	quoted := string(appendString(nil, s, MaxID))
+	quoted := string(appendString(nil, s, MaxNote))
 	return quoted[1 : len(quoted)-1]
 }
 

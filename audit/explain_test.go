@@ -136,6 +136,9 @@ func TestExplainPolicies(t *testing.T) {
 		{Deny, grants.PolicyError, []string{"e"}, "could not be evaluated: e"},
 		{Deny, grants.BudgetSpent, []string{"a"}, "permitted by a; what refused it came after"},
 		{Deny, grants.NoGrant, nil, ""},
+		{Deny, grants.UnknownTask, []string{"f"}, "it is there, and policy said no: f"},
+		{Deny, grants.UnknownGrant, []string{"f"}, "it is there, and policy said no: f"},
+		{Deny, grants.UnknownTask, nil, ""},
 	} {
 		if got := policiesOf(&Record{Outcome: c.outcome, Reason: c.why, Policies: c.ids}); got != c.want {
 			t.Errorf("%s %s %q: %q; want %q", c.outcome, c.why, c.ids, got, c.want)
@@ -179,6 +182,15 @@ func TestWord(t *testing.T) {
 		if got := word(in); got != want {
 			t.Errorf("%q: %s; want %s", in, got, want)
 		}
+	}
+}
+
+// A note is shown as far as a record holds it.
+func TestExplainShowsTheWholeNote(t *testing.T) {
+	r := testRecord(1)
+	r.Note = strings.Repeat("x", MaxNote-1) + "!"
+	if text := Explain([]Record{r}); !strings.Contains(text, r.Note+"\n") {
+		t.Errorf("the note is cut in\n%s", text)
 	}
 }
 

@@ -87,14 +87,14 @@ func (l *Log) fold(rs []Record) (folded bool, err error) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	if err := l.unfoldLocked(now, false); err != nil {
-		return false, l.refuseLocked(len(rs), err)
+		return false, l.refuseLocked(rs, err)
 	}
 	source := foldSource(rs[0].Source)
 	if l.folds.admit(source, len(rs)) {
 		return false, nil
 	}
 	if err := l.readyLocked(); err != nil {
-		return false, l.refuseLocked(len(rs), err)
+		return false, l.refuseLocked(rs, err)
 	}
 	for i := range rs {
 		l.folds.count(source, &rs[i], now)

@@ -108,6 +108,7 @@ func TestNotFolded(t *testing.T) {
 		"actor":     func(r *Record) { r.Actor = "corp/a" },
 		"requester": func(r *Record) { r.Requester = "corp/a" },
 		"client":    func(r *Record) { r.Client = "cli" },
+		"limited":   func(r *Record) { r.Requester, r.Kind, r.Reason, r.Status = "corp/a", "request", grants.Limit, 429 },
 		"allowed":   func(r *Record) { r.Outcome, r.Reason = Allow, grants.None },
 	} {
 		path := testPath(t)
@@ -115,12 +116,15 @@ func TestNotFolded(t *testing.T) {
 		for i := range 50 {
 			r := stranger(i, "192.0.2.1")
 			edit(&r)
+			if err := l.Append(r); err != nil {
+				t.Fatal(err)
+			}
 			if err := l.AppendAll([]Record{stranger(i, "192.0.2.1"), r}); err != nil { // nor what stands beside it
 				t.Fatal(err)
 			}
 		}
 		l.Close()
-		mustVerify(t, path, 100)
+		mustVerify(t, path, 150)
 		for _, r := range readLog(t, path) {
 			if strings.HasPrefix(r.Note, "folded") {
 				t.Errorf("%s: folded", name)

@@ -41,13 +41,15 @@ type Config struct {
 	// have written one by one in a second; 0: 10. The others of that second are
 	// counted, and written as one record for each source, kind and reason.
 	FoldAfter int
-	// Logger hears of changes of state; nil: nobody does.
+	// Logger hears when the log cannot be written and when it can again, and
+	// while records are refused how many, once in 10 seconds; nil: nobody does.
 	Logger *zap.Logger
 }
 
 const (
-	keySize   = 32
-	tickEvery = time.Second
+	keySize     = 32
+	tickEvery   = time.Second
+	refuseEvery = 10 * time.Second // at most one line about refused records in that time
 )
 
 var errClosed = errors.New("the audit log is closed")
@@ -81,6 +83,7 @@ type Log struct {
 	folds   folds
 	err     error  // why nothing can be recorded; nil: as far as is known, it can
 	refused uint64 // records that were refused since err was set
+	refusal tally  // refused records that no line has told of
 	closed  bool
 }
 
@@ -188,7 +191,9 @@ func (l *Log) AppendAll(rs []Record) error {
 	}
 	for i := range rs {
 		if err := rs[i].check(); err != nil {
-			return fmt.Errorf("audit record %d of %d: %w", i+1, len(rs), err)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.refuseLocked(rs, fmt.Errorf("record %d of %d: %w", i+1, len(rs), err))
 		}
 	}
 	if foldable(rs) {
@@ -205,18 +210,32 @@ func (l *Log) AppendAll(rs []Record) error {
 	if err == nil {
 		err = l.appendLocked(*pooled)
 	}
-	return l.refuseLocked(len(rs), err)
+	return l.refuseLocked(rs, err)
 }
 
-// refuseLocked counts n records as refused, if err says that they were.
-func (l *Log) refuseLocked(n int, err error) error {
+// refuseLocked counts the records as refused, if err says that they were. The
+// line that tells of it is written here, and not by the doors: while nothing can
+// be recorded, each call of a stranger would write one.
+func (l *Log) refuseLocked(rs []Record, err error) error {
 	if err == nil {
 		return nil
 	}
 	if l.err != nil {
-		l.refused += uint64(n)
+		l.refused += uint64(len(rs))
 	}
+	for i := range rs {
+		l.refusal.add(1, rs[i].ID)
+	}
+	l.tellRefusedLocked(refuseEvery, err)
 	return fmt.Errorf("writing audit record: %w", err)
+}
+
+// tellRefusedLocked writes what is to be told, if the last line is that long ago.
+func (l *Log) tellRefusedLocked(every time.Duration, err error) {
+	if told := l.refusal.tell(time.Now(), every); told.count > 0 {
+		l.logger.Error("decisions could not be recorded, and are denials",
+			zap.Int64("count", told.count), zap.Strings("decisions", told.ids), zap.Error(err))
+	}
 }
 
 // bodyEnd stands between bodies; within one, a newline is escaped.
@@ -337,6 +356,7 @@ func (l *Log) tick() {
 	if l.readyLocked() == nil { // if it is not, l.err says why
 		l.unfoldLocked(time.Now(), false)
 	}
+	l.tellRefusedLocked(refuseEvery, l.err)
 	from, to := l.synced, l.seq
 	l.mu.Unlock()
 	if l.fsync != FsyncInterval || from == to {
@@ -365,6 +385,7 @@ func (l *Log) Close() error {
 	if l.closed {
 		return nil
 	}
+	l.tellRefusedLocked(0, l.err)
 	err := l.unfoldLocked(time.Now(), true)
 	if err != nil {
 		err = fmt.Errorf("%d folded denials are not recorded: %w", l.folds.sum(), err)

@@ -48,7 +48,8 @@ const MaxLine = 8 << 10
 // How much of a field a line holds, in bytes as they stand in the line (an
 // escape counts as six). What is longer is cut and ends in "…".
 const (
-	MaxID       = 256 // id, agent, actor, requester, client, tool, task, grant, note
+	MaxID       = 256 // id, agent, actor, requester, client, tool, task, grant
+	MaxNote     = 512 // note
 	MaxWord     = 64  // kind, source, rev, args
 	MaxPolicy   = 128 // each policy id
 	MaxPolicies = 16  // policy ids; when there are more, the last is "…"
@@ -94,14 +95,14 @@ type Record struct {
 	Outcome  Outcome       `json:"outcome"`
 	Reason   grants.Reason `json:"reason"`   // None exactly with Allow
 	Status   int           `json:"status"`   // HTTP status of the answer; 0: not known
-	Policies []string      `json:"policies"` // ids of the policies that made it
+	Policies []string      `json:"policies"` // ids of the policies that made it; of a denial by policy: of those decisions alone that said no
 	Revision grants.Digest `json:"revision"` // policy revision that it rests on
 	Rev      string        `json:"rev"`      // grants.Rev of the view that it rests on, "EPOCH.N"
 	Args     string        `json:"args"`     // Log.Digest of the arguments; "" for none
 
 	Count     int64  `json:"count"`      // how many decisions this record stands for; 0 is written as 1, and more is the Log's to write
 	LatencyUS int64  `json:"latency_us"` // from the request's arrival to this record, in microseconds
-	Note      string `json:"note"`       // for people; never a secret or an argument
+	Note      string `json:"note"`       // for people: what the caller was told to mend, and Facts; never a secret or an argument
 
 	Sum string `json:"sum"` // SHA-256 of the line's bytes before `,"sum"`, hex; set by the Log
 }
@@ -178,7 +179,7 @@ func appendBody(b []byte, r *Record) []byte {
 	b = appendMember(b, "args", r.Args, MaxWord)
 	b = strconv.AppendInt(append(b, `,"count":`...), max(1, r.Count), 10)
 	b = strconv.AppendInt(append(b, `,"latency_us":`...), r.LatencyUS, 10)
-	return appendMember(b, "note", r.Note, MaxID)
+	return appendMember(b, "note", r.Note, MaxNote)
 }
 
 func appendMember(b []byte, name, value string, limit int) []byte {

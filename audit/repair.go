@@ -49,6 +49,7 @@ func (l *Log) readyLocked() error {
 		return err
 	}
 	l.err, l.refused = nil, 0
+	l.refusal.count, l.refusal.ids = 0, nil // the next line tells of them
 	l.logger.Info("audit log is written again", zap.Uint64("refused", refused))
 	return nil
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -15,8 +14,8 @@ import (
 // SignalsConfig says when decisions are worth a look.
 type SignalsConfig struct {
 	// GrantRequests is how many requests for grants of one tool, allowed or
-	// denied, an agent may make within Window without a signal: 0 or less: 30; at
-	// most 10,000, and what is more counts as that.
+	// denied and for whichever agent, a requester may make within Window without
+	// a signal: 0 or less: 30; at most 10,000, and what is more counts as that.
 	GrantRequests int
 	Window        time.Duration // 0 or less: 1 minute
 	Logger        *zap.Logger   // hears the signals; nil: nobody does
@@ -37,7 +36,9 @@ const (
 	outsideEvery = 10 * time.Second // at most one line of one agent, tool and reason in that time
 	sweepEvery   = time.Second
 	maxIDs       = 16      // decision ids in a line: the last ones
-	maxKeys      = 4096    // agents × tools (× reasons) that a rule tells apart
+	maxKeys      = 4096    // agents × tools × reasons, or requesters × tools, that a rule tells apart
+	keysEach     = 64      // of them, of one agent or requester
+	leastNames   = 16      // who can have that many keys, where a rule has fewer than maxKeys
 	maxStamps    = 1 << 20 // times of requests that are kept, 8 bytes each
 )
 
@@ -47,28 +48,39 @@ const (
 // One warning per agent, tool and reason in 10 seconds, the first at once, with
 // the number of calls and the last decision ids, at most 16.
 //
-// A grant spike: more than GrantRequests requests for grants of a tool by an
-// agent, of which the first and the last are less than Window apart. A warning
-// when it begins and again each Window while it lasts, an information when it is
-// over. Requests without a verified identity have no agent and are not counted.
+// A grant spike: more than GrantRequests requests for grants of a tool by a
+// requester, of which the first and the last are less than Window apart. A
+// warning when it begins and again each Window while it lasts, an information
+// when it is over. It goes by who was verified to ask, for the agent that a
+// grant is asked for is what the caller wrote: counted by that, one could raise
+// the alarm in another's name, or stay below it under many. The lines tell the
+// last of these agents, at most 4. Requests without a verified identity are not
+// counted.
 //
 // Both go by the times of the records, which may come in another order than
-// their times: what is late by a Window or more begins the count of its agent
-// and tool anew, as it must when the clock was set back.
+// their times: what is late by a Window or more begins the count of its key
+// anew, as it must when the clock was set back.
+//
+// Names stand in the lines as in the log of records: escaped, and cut at MaxID.
 //
 // Memory: each rule tells 4096 of its keys apart (a spike's with GrantRequests
-// over 255 fewer), some 1 KiB each, or 10 MiB together with the defaults. What
-// comes when they are all in use is counted under the agent and tool "…", and is
-// a signal by itself, however few: somebody uses very many identities. Run
+// over 255 fewer), 1 to 2 KiB each, or 15 MiB together with the defaults. At most
+// 64 of them are one agent's or requester's (and of a spike's no more than a
+// sixteenth), so that none can use them up: its further tools are counted
+// together, as its tool "…".
+// What comes when all keys are in use is counted under the name and tool "…", and
+// is a signal by itself, however few: somebody uses very many identities. Run
 // forgets keys that are quiet.
 type Signals struct {
-	cfg     SignalsConfig
-	maxKeys int // of spikes
+	cfg               SignalsConfig
+	maxKeys, keysEach int // of spikes
 
 	mu      sync.Mutex
 	outside map[outsideKey]*tally
+	callers shares // keys of outside, by agent
 	spikes  map[spikeKey]*requests
-	spill   tally // requests that found no room in spikes
+	askers  shares // keys of spikes, by requester
+	spill   tally  // requests that found no room in spikes
 }
 
 type outsideKey struct {
@@ -76,7 +88,15 @@ type outsideKey struct {
 	reason      grants.Reason
 }
 
-type spikeKey struct{ agent, tool string }
+// shares are how many keys of a rule each name has.
+type shares map[string]int
+
+// giveBack gives back one key.
+func (s shares) giveBack(name string) {
+	if s[name]--; s[name] == 0 {
+		delete(s, name)
+	}
+}
 
 // NewSignals returns the rules; the caller owns the goroutine of Run.
 func NewSignals(c SignalsConfig) *Signals {
@@ -96,9 +116,10 @@ func NewSignals(c SignalsConfig) *Signals {
 	if c.OnSpike == nil {
 		c.OnSpike = func(string) {}
 	}
+	keys := min(maxKeys, maxStamps/(c.GrantRequests+1))
 	return &Signals{
-		cfg: c, maxKeys: min(maxKeys, maxStamps/(c.GrantRequests+1)),
-		outside: map[outsideKey]*tally{}, spikes: map[spikeKey]*requests{},
+		cfg: c, maxKeys: keys, keysEach: min(keysEach, keys/leastNames),
+		outside: map[outsideKey]*tally{}, callers: shares{}, spikes: map[spikeKey]*requests{}, askers: shares{},
 	}
 }
 
@@ -174,8 +195,12 @@ func (s *Signals) call(r *Record) {
 	s.cfg.OnOutside(r.Tool, r.Reason, int(n))
 
 	s.mu.Lock()
-	key := outsideKey{keyText(r.Agent), r.Tool, r.Reason}
+	key := outsideKey{keyText(r.Agent), keyText(r.Tool), r.Reason}
 	t := s.outside[key]
+	if t == nil && s.callers[key.agent] >= keysEach {
+		key.tool = manySource
+		t = s.outside[key]
+	}
 	if t == nil && len(s.outside) >= maxKeys {
 		key.agent, key.tool = manySource, manySource
 		t = s.outside[key]
@@ -183,6 +208,7 @@ func (s *Signals) call(r *Record) {
 	if t == nil {
 		t = &tally{}
 		s.outside[key] = t
+		s.callers[key.agent]++
 	}
 	t.add(n, r.ID)
 	told := t.tell(timeOf(r), outsideEvery)
@@ -195,61 +221,6 @@ func (s *Signals) logOutside(key outsideKey, told tally) {
 	if told.count > 0 {
 		s.cfg.Logger.Warn("calls outside any window", zap.String("agent", key.agent), zap.String("tool", key.tool),
 			zap.Stringer("reason", key.reason), zap.Int64("count", told.count), zap.Strings("decisions", told.ids))
-	}
-}
-
-func (s *Signals) request(r *Record) {
-	agent := cmp.Or(r.Agent, r.Requester)
-	if agent == "" {
-		return
-	}
-	at := timeOf(r)
-	key := spikeKey{keyText(agent), r.Tool}
-
-	s.mu.Lock()
-	var news []spikeNews
-	var spilt tally
-	q := s.spikes[key]
-	if q == nil && len(s.spikes) >= s.maxKeys {
-		s.spill.add(1, r.ID)
-		spilt = s.spill.tell(at, s.cfg.Window)
-	} else {
-		if q == nil {
-			q = &requests{}
-			s.spikes[key] = q
-		}
-		news = q.add(at.UnixNano(), r.ID, s.cfg.GrantRequests, s.cfg.Window.Nanoseconds())
-	}
-	s.mu.Unlock()
-
-	s.logSpill(spilt)
-	for _, n := range news {
-		s.logSpike(key, n)
-	}
-}
-
-func (s *Signals) logSpill(told tally) {
-	if told.count > 0 {
-		s.cfg.OnSpike(manySource)
-		s.cfg.Logger.Warn("grant requests by more agents than are told apart", zap.String("agent", manySource), zap.String("tool", manySource),
-			zap.Int64("count", told.count), zap.Strings("decisions", told.ids))
-	}
-}
-
-func (s *Signals) logSpike(key spikeKey, n spikeNews) {
-	fields := []zap.Field{
-		zap.String("agent", key.agent), zap.String("tool", key.tool),
-		zap.Int64("count", n.count), zap.Duration("within", n.within),
-		zap.Int("limit", s.cfg.GrantRequests), zap.Duration("window", s.cfg.Window),
-	}
-	switch n.state {
-	case spikeBegins:
-		s.cfg.OnSpike(key.tool)
-		s.cfg.Logger.Warn("grant requests above the configured rate", append(fields, zap.Strings("decisions", n.ids))...)
-	case spikeLasts:
-		s.cfg.Logger.Warn("grant requests are still above the configured rate", append(fields, zap.Strings("decisions", n.ids))...)
-	case spikeOver:
-		s.cfg.Logger.Info("grant requests are no longer above the configured rate", fields...)
 	}
 }
 
@@ -266,6 +237,7 @@ func (s *Signals) sweep(now time.Time, closing bool) {
 			log = append(log, func() { s.logOutside(key, told) })
 		} else if t.quiet(now, every) {
 			delete(s.outside, key)
+			s.callers.giveBack(key.agent)
 		}
 	}
 	for key, q := range s.spikes {
@@ -274,6 +246,7 @@ func (s *Signals) sweep(now time.Time, closing bool) {
 		}
 		if q.idle(now.UnixNano(), s.cfg.Window.Nanoseconds()) {
 			delete(s.spikes, key)
+			s.askers.giveBack(key.requester)
 		}
 	}
 	if told := s.spill.tell(now, window); told.count > 0 {
@@ -285,8 +258,12 @@ func (s *Signals) sweep(now time.Time, closing bool) {
 	}
 }
 
-// keyText bounds what a key holds, as a record's line does.
-func keyText(agent string) string { return agent[:min(len(agent), MaxID)] }
+// keyText is a name as a record's line has it: so no key holds more than that
+// of what somebody else wrote, and no line what does not print.
+func keyText(name string) string {
+	quoted := string(appendString(nil, name, MaxID))
+	return quoted[1 : len(quoted)-1]
+}
 
 func timeOf(r *Record) time.Time {
 	if r.Time.IsZero() {

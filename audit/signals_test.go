@@ -31,8 +31,9 @@ func deniedCall(id int, agent, tool string, why grants.Reason, at time.Time) Rec
 	return Record{ID: fmt.Sprintf("d_%d", id), Kind: KindCall, Agent: agent, Tool: tool, Outcome: Deny, Reason: why, Time: at}
 }
 
-func grantRequest(id int, agent, tool string, at time.Time) Record {
-	return Record{ID: fmt.Sprintf("d_%d", id), Kind: grants.ActionGrant, Agent: agent, Requester: "corp/boss", Tool: tool, Outcome: Allow, Time: at}
+// grantRequest is one for another agent than who asks.
+func grantRequest(id int, requester, tool string, at time.Time) Record {
+	return Record{ID: fmt.Sprintf("d_%d", id), Kind: grants.ActionGrant, Requester: requester, Agent: "corp/worker", Tool: tool, Outcome: Allow, Time: at}
 }
 
 func ids(from, to int) (list []any) {
@@ -210,7 +211,7 @@ func TestSpikeLines(t *testing.T) {
 	denied := grantRequest(20, "corp/a", "s/t", at(20))
 	denied.Outcome, denied.Reason = Deny, grants.Policy
 	s.Observe([]Record{denied, grantRequest(99, "corp/a", "s/u", at(20)), grantRequest(98, "corp/b", "s/t", at(20))})
-	mustTell(t, lines, map[string]any{"level": "warn", "message": "grant requests above the configured rate", "agent": "corp/a", "tool": "s/t", "count": 21,
+	mustTell(t, lines, map[string]any{"level": "warn", "message": "grant requests above the configured rate", "requester": "corp/a", "agents": []any{"corp/worker"}, "tool": "s/t", "count": 21,
 		"within": 20 * time.Second, "limit": 20, "window": time.Minute, "decisions": ids(5, 21)})
 
 	for i := 21; i < 80; i++ { // one a second, to the second 79
@@ -239,17 +240,109 @@ func TestSpikeLines(t *testing.T) {
 	}
 }
 
-// Who asks without an identity has no spike; who asks for itself has.
+// Who asks without an identity has no spike; who asks for itself has, whichever
+// member of the record names it.
 func TestSpikeOfRequester(t *testing.T) {
 	s, lines := observed(SignalsConfig{GrantRequests: 1})
 	for i := range 10 {
 		r := grantRequest(i, "", "s/t", day)
-		r.Requester = ""
+		r.Agent = ""
 		s.Observe([]Record{r})
 	}
 	mustTell(t, lines)
-	s.Observe([]Record{grantRequest(10, "", "", day), grantRequest(11, "", "", day)})
-	mustTell(t, lines, map[string]any{"agent": "corp/boss", "tool": ""})
+	itself := func(id int, requester string) Record {
+		r := grantRequest(id, requester, "", day)
+		r.Agent = "corp/a"
+		return r
+	}
+	s.Observe([]Record{itself(10, ""), itself(11, "corp/a")})
+	mustTell(t, lines, map[string]any{"requester": "corp/a", "tool": "", "agents": nil})
+}
+
+// The agent that a grant is asked for is what the caller wrote. It raises no
+// alarm in that agent's name, and many of them hide nobody.
+func TestSpikeIsTheRequesters(t *testing.T) {
+	ask := func(s *Signals, id int, requester, agent string) {
+		r := grantRequest(id, requester, "s/t", day)
+		r.Agent, r.Outcome, r.Reason = agent, Deny, grants.UnknownTask
+		s.Observe([]Record{r})
+	}
+	s, lines := observed(SignalsConfig{})
+	for i := range defaultGrantRequests + 2 {
+		ask(s, i, "corp/nobody", "corp/victim")
+	}
+	mustTell(t, lines, map[string]any{"message": "grant requests above the configured rate", "requester": "corp/nobody", "agent": nil, "agents": []any{"corp/victim"}})
+	ask(s, 100, "corp/victim", "corp/victim")
+	mustTell(t, lines)
+
+	s, lines = observed(SignalsConfig{})
+	for i := range 31 {
+		ask(s, 2*i, "corp/nobody", fmt.Sprint("corp/v", 2*i))
+		if i < 15 { // and for itself
+			ask(s, 2*i+1, "corp/nobody", "corp/nobody")
+		}
+	}
+	// The 31st request is i = 15's.
+	mustTell(t, lines, map[string]any{"requester": "corp/nobody", "count": 31, "agents": []any{manySource, "corp/v24", "corp/v26", "corp/v28", "corp/v30"}})
+
+	// A few, by turns, are these few.
+	s, lines = observed(SignalsConfig{GrantRequests: 8})
+	for i := range 9 {
+		ask(s, i, "corp/boss", fmt.Sprint("corp/w", i%maxAgents))
+	}
+	mustTell(t, lines, map[string]any{"requester": "corp/boss", "agents": []any{"corp/w1", "corp/w2", "corp/w3", "corp/w0"}})
+}
+
+// One name cannot use up the keys and so hide another; what it does with tools
+// that are not told apart is counted together.
+func TestOneNameCannotFillTheKeys(t *testing.T) {
+	for limit, each := range map[int]int{30: keysEach, 1 << 30: maxStamps / (maxGrantRequests + 1) / leastNames} {
+		s, lines := observed(SignalsConfig{GrantRequests: limit})
+		for i := range 2 * maxKeys {
+			s.Observe([]Record{grantRequest(i, "corp/nobody", fmt.Sprint("s/", i), day), deniedCall(i, "corp/nobody", fmt.Sprint("s/", i), grants.NoGrant, day)})
+		}
+		if n, m := len(s.spikes), len(s.outside); n != each+1 || m != keysEach+1 {
+			t.Errorf("one name has %d and %d keys", n, m)
+		}
+		if n := lines.FilterField(zap.String("message", "grant requests by more requesters than are told apart")).Len(); n != 0 {
+			t.Errorf("%d lines that there are many requesters", n)
+		}
+		outside := lines.FilterMessage("calls outside any window")
+		if n, more := outside.Len(), outside.FilterField(zap.String("tool", manySource)); n != keysEach+1 || more.Len() != 1 || more.FilterField(zap.String("agent", "corp/nobody")).Len() != 1 {
+			t.Errorf("%d lines of calls, %v of tools not told apart", n, more.All())
+		}
+		if spikes := lines.FilterMessage("grant requests above the configured rate").FilterField(zap.String("tool", manySource)); limit == 30 && spikes.Len() != 1 {
+			t.Errorf("%d spikes over tools not told apart", spikes.Len())
+		}
+		lines.TakeAll()
+		s.Observe([]Record{deniedCall(1, "corp/a", "s/t", grants.NoGrant, day)})
+		mustTell(t, lines, map[string]any{"agent": "corp/a", "tool": "s/t"})
+		for i := range min(limit, maxGrantRequests) + 1 {
+			s.Observe([]Record{grantRequest(i, "corp/a", "s/t", day)})
+		}
+		mustTell(t, lines, map[string]any{"requester": "corp/a", "tool": "s/t"})
+
+		// What is quiet gives its share back.
+		s.sweep(day.Add(2*time.Minute), false)
+		s.sweep(day.Add(4*time.Minute), false)
+		if len(s.spikes)+len(s.outside)+len(s.askers)+len(s.callers) != 0 {
+			t.Errorf("kept: %d and %d keys, of %v and %v", len(s.spikes), len(s.outside), s.askers, s.callers)
+		}
+	}
+}
+
+// A name stands in a line as in the log of records.
+func TestSignalsEscape(t *testing.T) {
+	const evil = "corp/\u009b2J\u202e\u2028\x1b\n\"\\é世"
+	const shown = `corp/\u009b2J\u202e\u2028\u001b\u000a\"\\é世`
+	s, lines := observed(SignalsConfig{GrantRequests: 1})
+	for i := range 2 {
+		r := grantRequest(i, evil, evil, day)
+		r.Agent = evil + "2"
+		s.Observe([]Record{r})
+	}
+	s.Observe([]Record{deniedCall(2, evil, evil, grants.NoGrant, day)})
+	mustTell(t, lines, map[string]any{"requester": shown, "tool": shown, "agents": []any{shown + "2"}}, map[string]any{"agent": shown, "tool": shown})
 }
 
 // A record that others have overtaken stands where its time is.
@@ -344,7 +437,7 @@ func TestSpikeIsTheRule(t *testing.T) {
 		began, over := map[string]int{}, map[string]int{}
 		take := func() {
 			for _, line := range lines.TakeAll() {
-				agent := line.ContextMap()["agent"].(string)
+				agent := line.ContextMap()["requester"].(string)
 				switch {
 				case line.Level == zapcore.InfoLevel:
 					over[agent]++
@@ -449,11 +542,11 @@ func TestSpikeFlood(t *testing.T) {
 		if n := len(s.spikes); n != keys {
 			t.Errorf("%d keys, want %d", n, keys)
 		}
-		mustTell(t, lines, map[string]any{"level": "warn", "agent": manySource, "tool": manySource, "count": 1, "decisions": ids(keys, keys+1)})
+		mustTell(t, lines, map[string]any{"level": "warn", "requester": manySource, "tool": manySource, "count": 1, "decisions": ids(keys, keys+1)})
 		s.sweep(day.Add(59*time.Second), false)
 		mustTell(t, lines)
 		s.sweep(day.Add(time.Minute), false)
-		mustTell(t, lines, map[string]any{"agent": manySource, "count": 6, "decisions": ids(keys+1, keys+7)})
+		mustTell(t, lines, map[string]any{"requester": manySource, "count": 6, "decisions": ids(keys+1, keys+7)})
 		if spilt != 2 {
 			t.Errorf("%d spikes of the overflow", spilt)
 		}
@@ -463,22 +556,30 @@ func TestSpikeFlood(t *testing.T) {
 	}
 }
 
-// A key holds no more than so many times and ids, however many come.
+// A key holds no more than so many times, ids and agents, however many come.
 func TestSpikeKeyIsBounded(t *testing.T) {
 	s, _ := observed(SignalsConfig{GrantRequests: 5})
-	agent := "corp/" + strings.Repeat("x", 10*MaxID)
+	long := "corp/" + strings.Repeat("x", 10*MaxID)
 	for i := range 10_000 {
-		s.Observe([]Record{grantRequest(i, agent, "s/t", day.Add(time.Duration(i)*time.Millisecond)), deniedCall(i, agent, "s/t", grants.Expired, day)})
+		r := grantRequest(i, long, long, day.Add(time.Duration(i)*time.Millisecond))
+		r.Agent = fmt.Sprint("corp/", i, long)
+		s.Observe([]Record{r, deniedCall(i, long, long, grants.Expired, day)})
 	}
 	for key, q := range s.spikes {
-		if len(q.times) != 6 || len(q.ids) != maxIDs || cap(q.ids) > 2*maxIDs || len(key.agent) != MaxID {
-			t.Errorf("%d times, %d ids (of %d), agent of %d bytes", len(q.times), len(q.ids), cap(q.ids), len(key.agent))
+		if len(q.times) != 6 || len(q.ids) != maxIDs || cap(q.ids) > 2*maxIDs || len(key.requester) != MaxID || len(key.tool) != MaxID {
+			t.Errorf("%d times, %d ids (of %d), requester of %d bytes, tool of %d", len(q.times), len(q.ids), cap(q.ids), len(key.requester), len(key.tool))
+		}
+		if len(q.agents) != maxAgents || cap(q.agents) > 2*maxAgents || len(q.agents[0]) != MaxID {
+			t.Errorf("%d agents (of %d) of %d bytes", len(q.agents), cap(q.agents), len(q.agents[0]))
 		}
 	}
 	for key, n := range s.outside {
-		if len(n.ids) != maxIDs || cap(n.ids) > 2*maxIDs || len(key.agent) != MaxID {
-			t.Errorf("%d ids (of %d), agent of %d bytes", len(n.ids), cap(n.ids), len(key.agent))
+		if len(n.ids) != maxIDs || cap(n.ids) > 2*maxIDs || len(key.agent) != MaxID || len(key.tool) != MaxID {
+			t.Errorf("%d ids (of %d), agent of %d bytes, tool of %d", len(n.ids), cap(n.ids), len(key.agent), len(key.tool))
 		}
+	}
+	if len(s.spikes) != 1 || len(s.outside) != 1 {
+		t.Errorf("%d and %d keys", len(s.spikes), len(s.outside))
 	}
 }
 

@@ -32,7 +32,7 @@ func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckR
 		c.args, c.call.input = d.cfg.Digest(argsText(c.call.input)), nil
 	}
 	if err := d.cfg.Record(d.record(c, v)); err != nil {
-		d.cfg.Logger.Error("recording a decision", zap.String("decision", c.id), zap.Error(err))
+		d.cfg.Logger.Debug("recording a decision", zap.String("decision", c.id), zap.Error(err))
 		v.refuse(grants.CannotRecord)
 		return d.denied(c, v)
 	}
@@ -43,7 +43,7 @@ func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckR
 	// stands says "allow"; a second one says that it did not come to that.
 	if d.confirm(ctx, c, &v); !v.allow {
 		if err := d.cfg.Record(d.record(c, v)); err != nil {
-			d.cfg.Logger.Error("recording a withdrawal", zap.String("decision", c.id), zap.Error(err))
+			d.cfg.Logger.Debug("recording a withdrawal", zap.String("decision", c.id), zap.Error(err))
 		}
 		return d.denied(c, v)
 	}
@@ -98,11 +98,30 @@ func (d *Door) record(c *check, v verdict) audit.Record {
 	if v.held {
 		g := v.grant.Grant()
 		r.Grant, r.Requester, r.Client = g.ID, g.Requester.ID(), g.Client
+	} else if c.call.tool != nil {
+		r.Grant = c.caller.named(c.call.tool.ID)
 	}
 	if v.allow {
 		r.Outcome, r.Reason, r.Status = audit.Allow, grants.None, 0 // the tool's own is not known yet
+		return r
 	}
+	r.Note = audit.Note(v.detail, facts(c, v))
 	return r
+}
+
+// facts are what policy may have refused a call for, to who reads the record; ""
+// where something else refused it.
+func facts(c *check, v verdict) string {
+	switch v.why {
+	case grants.Policy, grants.PolicyError, grants.PolicyChanged, grants.NoGrant, grants.WrongTool:
+	default:
+		return ""
+	}
+	if !v.held {
+		return audit.Facts{Groups: c.caller.agent.Groups}.String()
+	}
+	g := v.grant.Grant()
+	return audit.Facts{Kind: v.grant.Task().Kind, TTL: int64(g.Expires.Sub(c.now) / time.Second), Groups: g.Agent.Groups}.String()
 }
 
 // argsText is the text of an input that its digest is taken of: RFC 8785, or,

@@ -22,6 +22,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -189,14 +191,38 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 		}
 	}
 	if v.decision, v.why = d.decide(ctx, c, live); v.why != grants.None {
+		v.detail = mend(c, v.why)
 		return v
 	}
 	var err error
 	if v.spent, v.why, err = d.cfg.Table.Spend(ctx, live, c.call.input); err != nil {
 		d.cfg.Logger.Warn("drawing a budget", zap.String("decision", c.id), zap.Error(err))
 	}
-	v.allow = err == nil && v.why == grants.None
+	if v.allow = err == nil && v.why == grants.None; !v.allow && v.spent.Refused != nil {
+		v.detail = uncovered(v.why, v.spent.Refused.Arg)
+	}
 	return v
+}
+
+// mend says what to mend after a refusal by policy; "": the reason's own words.
+func mend(c *check, why grants.Reason) string {
+	if why == grants.Unrepresentable {
+		return unseen(&c.call)
+	}
+	return ""
+}
+
+// uncovered says which budget did not cover a call: of calls, or over arg.
+func uncovered(why grants.Reason, arg string) string {
+	switch {
+	case why == grants.ConstraintBroken:
+		return strconv.Quote(arg) + " is counted against a budget: send a number, 0 or more, with at most 4 decimals"
+	case why != grants.BudgetSpent:
+		return ""
+	case arg == "":
+		return "the grant's budget of calls does not cover this call: none is left"
+	}
+	return "what is left of the grant's budget over " + strconv.Quote(arg) + " does not cover this call: less may"
 }
 
 // matches compares the signed token, the sender and the catalogue with the
@@ -234,10 +260,8 @@ func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.D
 	if why == grants.None && ds[0].Revision != g.Policy {
 		if ds, why = d.ask(ctx, c, append(g.Asks(task, c.now), call)...); why == grants.None {
 			last := len(ds) - 1
-			for _, again := range ds[:last] {
-				if !again.Allow {
-					return again, grants.PolicyChanged
-				}
+			if no, changed := objections(ds[:last]); changed {
+				return no, grants.PolicyChanged
 			}
 			ds = ds[last:]
 		}
@@ -245,7 +269,20 @@ func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.D
 	if why != grants.None {
 		return grants.Decision{}, why
 	}
-	return ds[0], refusal(ds[0])
+	return ds[0], ds[0].Refusal()
+}
+
+// objections are the decisions that say no, as one: what permits the rest is not
+// among its policies.
+func objections(ds []grants.Decision) (no grants.Decision, any bool) {
+	for _, dec := range ds {
+		if dec.Refusal() != grants.None {
+			no.Policies, no.Revision, any = append(no.Policies, dec.Policies...), dec.Revision, true
+		}
+	}
+	slices.Sort(no.Policies)
+	no.Policies = slices.Compact(no.Policies)
+	return no, any
 }
 
 // baseline decides a call that no grant stands behind. A grant token names its
@@ -274,7 +311,8 @@ func (d *Door) baseline(ctx context.Context, c *check) verdict {
 	if why != grants.None {
 		return deny(why)
 	}
-	v := verdict{decision: ds[0], why: refusal(ds[0]), rests: rests}
+	v := verdict{decision: ds[0], why: ds[0].Refusal(), rests: rests}
+	v.detail = mend(c, v.why)
 	if v.why == grants.Policy && len(ds[0].Policies) == 0 {
 		// Nothing permits it: what is missing is a grant.
 		if v.why = grants.NoGrant; len(c.caller.grants) > 0 {
@@ -300,16 +338,4 @@ func (d *Door) ask(ctx context.Context, c *check, in ...grants.Input) ([]grants.
 		return nil, grants.Undecided
 	}
 	return ds, grants.None
-}
-
-// refusal is why a decision does not allow; a denial without a reason has one
-// all the same.
-func refusal(dec grants.Decision) grants.Reason {
-	switch {
-	case dec.Allow && dec.Reason == grants.None:
-		return grants.None
-	case dec.Reason != grants.None:
-		return dec.Reason
-	}
-	return grants.Policy
 }

@@ -86,10 +86,10 @@ func TestEveryReasonHasAnAnswer(t *testing.T) {
 
 // TestNoVerdictIsADenial: the zero values of everything deny.
 func TestNoVerdictIsADenial(t *testing.T) {
-	if refusal(grants.Decision{}) == grants.None {
+	if (grants.Decision{}).Refusal() == grants.None {
 		t.Error("a zero Decision allows")
 	}
-	if refusal(grants.Decision{Allow: true, Reason: grants.PolicyError}) == grants.None {
+	if (grants.Decision{Allow: true, Reason: grants.PolicyError}).Refusal() == grants.None {
 		t.Error("a Decision that contradicts itself allows")
 	}
 	if (verdict{}).allow {

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// caller is who the one credential names.
+// caller is who the one credential names; of an expired token, its task and
+// grants alone.
 type caller struct {
 	agent  grants.Principal
 	task   grants.ID      // of a grant token
@@ -28,6 +30,17 @@ func (c *caller) grantsFor(tool string) []grants.ID {
 	return ids
 }
 
+// named is the first of the token's grants for a tool, whatever became of it; ""
+// for none.
+func (c *caller) named(tool string) grants.ID {
+	for _, det := range c.grants {
+		if det.Tool == tool {
+			return det.GrantID
+		}
+	}
+	return ""
+}
+
 // names reports whether the token's agent and task are the grant's.
 func (c *caller) names(live grants.Live) bool {
 	g := live.Grant()
@@ -43,9 +56,14 @@ func (d *Door) identify(ctx context.Context, c *check) (grants.Reason, string) {
 	}
 	resource := c.call.tool.Server.Resource
 	if typ, ok := token.UnverifiedType(c.call.credential); ok && !strings.EqualFold(typ, token.Typ) {
-		return d.identifyByIdentity(c, resource), ""
+		return d.identifyByIdentity(c, resource)
 	}
 	claims, why := d.cfg.Tokens.Verify(c.call.credential, resource, c.now)
+	if why == grants.ExpiredToken {
+		// For the record. Its agent stays unnamed, or whoever holds one old token
+		// could fill the log with denials that are not folded.
+		c.caller.task, c.caller.grants = d.cfg.Tokens.Names(c.call.credential)
+	}
 	if why != grants.None {
 		return why, ""
 	}
@@ -75,19 +93,20 @@ func (d *Door) identify(ctx context.Context, c *check) (grants.Reason, string) {
 	return grants.None, ""
 }
 
-func (d *Door) identifyByIdentity(c *check, resource string) grants.Reason {
+func (d *Door) identifyByIdentity(c *check, resource string) (grants.Reason, string) {
 	who, why := d.cfg.Identity.Verify(c.call.credential, c.now)
 	if why != grants.None {
-		return why
+		return why, ""
 	}
 	// One token for both doors would let a tool server, which sees its callers'
 	// tokens, buy grants with them.
 	if broker, _ := d.cfg.Identity.BrokerAudience(who.Issuer); !who.For(resource) || who.For(broker) {
-		return grants.CredentialKind
+		return grants.CredentialKind, "this tool takes a grant's token, for which ask the broker; or, where policy needs no grant, an identity token whose aud is " +
+			strconv.Quote(resource) + " and not also the broker's"
 	}
 	if !c.call.peer.sentBy(who.Principal) {
-		return grants.NoGrant
+		return grants.NoGrant, othersCertificate
 	}
 	c.caller = caller{agent: who.Principal, ends: who.Expires}
-	return grants.None
+	return grants.None, ""
 }

@@ -48,7 +48,7 @@ var answers = map[grants.Reason]answer{
 
 	grants.WrongTool:        {403, "insufficient_scope", insufficientScope, "the token's grants are for other tools: " + askAgain},
 	grants.ConstraintBroken: {403, "access_denied", "", "the arguments break the grant's constraints"},
-	grants.BudgetSpent:      {403, "access_denied", "", "the grant's budget is spent"},
+	grants.BudgetSpent:      {403, "access_denied", "", "what is left of the grant's budget does not cover this call"},
 	grants.Policy:           {403, "access_denied", "", "policy does not permit this call"},
 	grants.PolicyError:      {403, "access_denied", "", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
 

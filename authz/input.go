@@ -123,7 +123,7 @@ func readQuery(query string, declared map[string]*catalog.Schema) (map[string]an
 		}
 		schema, ok := declared[name]
 		if !ok {
-			return nil, errors.New("query: a parameter is not one that the tool declares")
+			return nil, fmt.Errorf("query: %q is not declared by the tool", cut(name))
 		}
 		if _, twice := args[name]; twice {
 			return nil, fmt.Errorf("query: %q came twice", name)

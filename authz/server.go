@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -46,9 +47,9 @@ type ServerConfig struct {
 // another one for each worker and where it needs more.
 const (
 	maxStreams     = 256
-	maxConnections = 512              // those beyond wait
+	maxConnections = 512              // beyond: see guard
 	messageRoom    = 256 << 10        // beside the body: headers and metadata, which Envoy's max_request_headers_kb bounds
-	idleTime       = 10 * time.Minute // a connection that asks nothing
+	idleTime       = 10 * time.Minute // a connection that asks nothing more
 	graceTime      = 5 * time.Second  // for checks under way when the door closes
 	beginTime      = 5 * time.Second  // of a connection, until it speaks TLS and HTTP/2
 )
@@ -56,8 +57,8 @@ const (
 // Server is the call door on the wire: ext_authz behind Closed, and the gRPC
 // health service; nothing else is served.
 type Server struct {
-	listener net.Listener
-	grpc     *grpc.Server
+	guard *guard
+	grpc  *grpc.Server
 }
 
 // Open listens; Run answers. One that is not run is closed.
@@ -66,34 +67,35 @@ func Open(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []grpc.ServerOption{
-		grpc.UnaryInterceptor(Closed(cfg.Logger)),
-		grpc.MaxRecvMsgSize(cmp.Or(cfg.MaxBody, DefaultMaxBody) + messageRoom),
+	creds := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		creds = credentials.NewTLS(mutual(cfg.TLS))
+	}
+	srv := grpc.NewServer(
+		grpc.Creds(counted{creds}),
+		grpc.ChainUnaryInterceptor(Closed(cfg.Logger), count),
+		grpc.MaxRecvMsgSize(cmp.Or(cfg.MaxBody, DefaultMaxBody)+messageRoom),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(16 << 10), // of the gRPC call itself
+		grpc.MaxHeaderListSize(16<<10), // of the gRPC call itself
 		grpc.ConnectionTimeout(beginTime),
 		// Envoy's own keepalive asks every 10 s, also on an idle connection.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: idleTime, Time: 30 * time.Second, Timeout: 5 * time.Second,
 		}),
-	}
-	if cfg.TLS != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(mutual(cfg.TLS))))
-	}
-	s := &Server{listener: netutil.LimitListener(l, maxConnections), grpc: grpc.NewServer(opts...)}
-	authv3.RegisterAuthorizationServer(s.grpc, cfg.Check)
-	healthv1.RegisterHealthServer(s.grpc, health{healthy: cfg.Healthy})
-	return s, nil
+	)
+	authv3.RegisterAuthorizationServer(srv, cfg.Check)
+	healthv1.RegisterHealthServer(srv, health{healthy: cfg.Healthy})
+	return &Server{guard: newGuard(l, maxConnections, cfg.Logger), grpc: srv}, nil
 }
 
 // Addr is where it listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.guard.Addr() }
 
 // Close is for a Server that is not run, or not any more.
 func (s *Server) Close() error {
 	s.grpc.Stop()
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := s.guard.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("authz: %w", err)
 	}
 	return nil
@@ -101,8 +103,12 @@ func (s *Server) Close() error {
 
 // Run answers until ctx ends; then checks under way get 5 s to finish.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var tidying sync.WaitGroup
+	tidying.Go(func() { s.guard.run(ctx) })
+	defer func() { stop(); tidying.Wait() }()
 	done := make(chan error, 1)
-	go func() { done <- s.grpc.Serve(s.listener) }()
+	go func() { done <- s.grpc.Serve(s.guard) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("authz: %w", err)

@@ -52,11 +52,27 @@ func socket(t testing.TB) string {
 // that is, as gRPC has it.
 func run(t testing.TB, cfg ServerConfig) string {
 	t.Helper()
-	cfg.Listen, cfg.Logger = cmp.Or(cfg.Listen, "unix://"+socket(t)), zap.NewNop()
+	cfg.Listen = cmp.Or(cfg.Listen, "unix://"+socket(t))
+	s := open(t, cfg)
+	serve(t, s)
+	if strings.HasPrefix(cfg.Listen, "unix://") {
+		return cfg.Listen
+	}
+	return s.Addr().String()
+}
+
+func open(t testing.TB, cfg ServerConfig) *Server {
+	t.Helper()
+	cfg.Logger = zap.NewNop()
 	s, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// serve runs s for the test's time.
+func serve(t testing.TB, s *Server) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -66,10 +82,6 @@ func run(t testing.TB, cfg ServerConfig) string {
 			t.Error(err)
 		}
 	})
-	if strings.HasPrefix(cfg.Listen, "unix://") {
-		return cfg.Listen
-	}
-	return s.Addr().String()
 }
 
 func dial(t testing.TB, target string, creds credentials.TransportCredentials) *grpc.ClientConn {

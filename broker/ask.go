@@ -21,21 +21,22 @@ type order struct {
 // ask is one tool that is asked for.
 type ask struct {
 	tool        *catalog.Tool
-	ttl         time.Duration // 0: DefaultTTL
-	bounds      []bound       // by argument, each once; calls first
-	constraints []json.RawMessage
-	renew       grants.ID // "": a grant beside what there is
+	ttl         time.Duration     // 0: DefaultTTL
+	bounds      []bound           // by argument, each once; calls first
+	constraints []json.RawMessage // as they came: constrain compiles them
+	renew       grants.ID         // "": a grant beside what there is
+	at          string            // where it stands in the request, for a refusal
 }
 
 // wish is how both ways of asking in JSON say it; a member that is not here is
 // refused.
 type wish struct {
-	Tool        string            `json:"tool"`
-	TTL         *int64            `json:"ttl"`       // seconds; absent: DefaultTTL
-	MaxCalls    *int64            `json:"max_calls"` // absent: not counted
-	MaxSum      map[string]string `json:"max_sum"`   // JSON Pointer into the input -> decimal
-	Constraints []json.RawMessage `json:"constraints"`
-	Renew       *grants.ID        `json:"renew"`
+	Tool        string                     `json:"tool"`
+	TTL         *int64                     `json:"ttl"`       // seconds; absent: DefaultTTL
+	MaxCalls    *int64                     `json:"max_calls"` // absent: not counted
+	MaxSum      map[string]json.RawMessage `json:"max_sum"`   // JSON Pointer into the input -> decimal, in quotes
+	Constraints []json.RawMessage          `json:"constraints"`
+	Renew       *grants.ID                 `json:"renew"`
 }
 
 // badDetails is RFC 9396, Section 5.
@@ -51,7 +52,7 @@ func (b *Broker) read(w wish, at string) (ask, reply) {
 	if !ok {
 		return bad(grants.UnknownTool, "the catalogue has no such tool: write SERVER/TOOL")
 	}
-	a := ask{tool: tool, constraints: w.Constraints}
+	a := ask{tool: tool, constraints: w.Constraints, at: at}
 	if w.TTL != nil {
 		if a.ttl, ok = seconds(*w.TTL, minTTL); !ok {
 			return bad(grants.BadTTL, b.ttlRange(`"ttl"`))
@@ -68,9 +69,6 @@ func (b *Broker) read(w wish, at string) (ask, reply) {
 		return bad(grants.BadRequest, `"max_sum": `+err.Error())
 	}
 	a.bounds = append(a.bounds, sums...)
-	if _, err := grants.CompileConstraints(w.Constraints); err != nil {
-		return bad(grants.BadRequest, "constraints: "+err.Error())
-	}
 	if w.Renew != nil {
 		if a.renew = *w.Renew; !grants.ValidID(a.renew, grants.GrantPrefix) {
 			return bad(grants.BadRequest, `"renew" is the id of a grant`)

@@ -88,7 +88,7 @@ const settleTime = 2 * time.Second
 // route is one way in: "METHOD PATH" as http.ServeMux reads it.
 type route struct {
 	pattern string
-	serve   http.HandlerFunc
+	serve   http.Handler
 }
 
 // routes are all ways in; openapi.json describes each.
@@ -104,10 +104,10 @@ func (b *Broker) routes() []route {
 		{"DELETE /v1/grants", b.door(apiStyle, grants.ActionRevoke, b.revokeMany)},
 		{"DELETE /v1/grants/{id}", b.door(apiStyle, grants.ActionRevoke, b.revokeGrant)},
 		{"POST /oauth2/token", b.door(oauthStyle, grants.ActionGrant, b.exchange)},
-		{"GET /.well-known/jwks.json", b.jwks},
-		{"GET /.well-known/oauth-authorization-server", b.metadata},
-		{"GET /.well-known/oauth-authorization-server/{path...}", b.metadata},
-		{"GET /openapi.json", b.openAPI},
+		{"GET /.well-known/jwks.json", http.HandlerFunc(b.jwks)},
+		{"GET /.well-known/oauth-authorization-server", http.HandlerFunc(b.metadata)},
+		{"GET /.well-known/oauth-authorization-server/{path...}", http.HandlerFunc(b.metadata)},
+		{"GET /openapi.json", http.HandlerFunc(b.openAPI)},
 	}
 }
 
@@ -116,9 +116,17 @@ func (b *Broker) routes() []route {
 func (b *Broker) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range b.routes() {
-		mux.HandleFunc(r.pattern, r.serve)
+		mux.Handle(r.pattern, r.serve)
 	}
 	return b.front(mux)
+}
+
+// isDoor reports whether the request is for a door: the documents, redirections,
+// 404 and 405 are not.
+func isDoor(mux *http.ServeMux, r *http.Request) bool {
+	h, _ := mux.Handler(r)
+	_, ok := h.(door)
+	return ok
 }
 
 func (b *Broker) jwks(w http.ResponseWriter, _ *http.Request) {
@@ -147,6 +155,14 @@ type request struct {
 	client string // OAuth client that has authenticated; "": none
 	body   []byte
 
+	// What identify said, once asked.
+	asked   bool
+	refusal grants.Reason
+	detail  string
+
+	// deadline bounds the reading of the body (http.ResponseController).
+	deadline func(time.Time) error
+
 	// What was decided, to be written before the answer: one from the start, of
 	// the kind that was asked for.
 	records []audit.Record
@@ -166,15 +182,27 @@ type reply struct {
 
 func refused(why grants.Reason, detail string) reply { return reply{why: why, detail: detail} }
 
+// request begins the way of one. kind is what is asked for, on record.
+func (b *Broker) request(w http.ResponseWriter, hr *http.Request, kind string) *request {
+	return &request{
+		Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now(),
+		source: sourceAddress(hr.RemoteAddr), records: []audit.Record{{Kind: kind}},
+		deadline: http.NewResponseController(w).SetReadDeadline,
+	}
+}
+
+// door is a handler that sees to its own limits; front sees to those of others.
+type door func(http.ResponseWriter, *http.Request)
+
+func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d(w, r) }
+
 // door is the frame of every handler: read, handle, record, answer. A panic in
-// a handler is a refusal like any other. kind is what is asked for, on record.
-func (b *Broker) door(style style, kind string, handle func(context.Context, *request) reply) http.HandlerFunc {
+// a handler is a refusal like any other.
+func (b *Broker) door(style style, kind string, handle func(context.Context, *request) reply) door {
+	urgent := kind == grants.ActionEndTask || kind == grants.ActionRevoke || kind == kindBeat
 	return func(w http.ResponseWriter, hr *http.Request) {
-		r := &request{
-			Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now(),
-			source: sourceAddress(hr.RemoteAddr), records: []audit.Record{{Kind: kind}},
-		}
-		rep := b.guarded(hr.Context(), r, handle)
+		r := b.request(w, hr, kind)
+		rep := b.guarded(hr.Context(), r, style, urgent, handle)
 		if !rep.quiet || rep.why != grants.None {
 			rep = b.record(r, style, rep)
 		}
@@ -192,50 +220,97 @@ func (b *Broker) record(r *request, style style, rep reply) reply {
 		rec.Rev = b.cfg.Table.Rev().String()
 		rec.Outcome, rec.Reason, rec.Status = audit.Allow, rep.why, style.status(rep)
 		if rep.why != grants.None {
-			rec.Outcome = audit.Deny
+			rec.Outcome, rec.Note = audit.Deny, audit.Note(rep.detail, rec.Note)
 		}
 	}
 	err := b.cfg.Record(r.records)
 	if err == nil {
 		return rep
 	}
-	b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
+	b.cfg.Logger.Debug("recording a decision", zap.String("decision", r.id), zap.Error(err))
 	if rep.undo != nil {
 		rep.undo()
 	}
 	return refused(grants.CannotRecord, rep.done)
 }
 
-func (b *Broker) guarded(ctx context.Context, r *request, handle func(context.Context, *request) reply) (rep reply) {
+func (b *Broker) guarded(ctx context.Context, r *request, style style, urgent bool, handle func(context.Context, *request) reply) (rep reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			b.cfg.Logger.Error("panic at the issue door", zap.String("decision", r.id), zap.Any("panic", p), zap.Stack("stack"))
 			rep = refused(grants.Undecided, "")
 		}
 	}()
-	if !b.limits.admit(r) {
-		return refused(grants.Limit, "")
-	}
-	why, detail := r.read()
-	r.now = b.cfg.Table.Now() // a body may take its time, and nothing is judged by when it began
-	if why != grants.None {
+	if why, detail := b.take(r, style); why != grants.None {
 		return refused(why, detail)
+	}
+	if !b.limits.admit(r, urgent && r.verified()) {
+		return refused(grants.Limit, "")
 	}
 	return handle(ctx, r)
 }
 
-// decided notes on the request's one record what policy said.
-func (r *request) decided(ds []grants.Decision) { say(&r.records[0], ds) }
+// take finds out who asks, where the header says it, and then reads the body: a
+// stranger's is read only where it may hold the credential.
+func (b *Broker) take(r *request, style style) (grants.Reason, string) {
+	if style == apiStyle {
+		if why, _ := b.identify(r); why != grants.None {
+			r.linger()
+			return grants.None, "" // the handler notes what was asked, and refuses it
+		}
+	}
+	why, detail := b.limits.read(r)
+	if why != grants.None {
+		r.linger()
+	}
+	r.now = b.cfg.Table.Now() // a body may take its time, and nothing is judged by when it began
+	if r.verified() && !r.who.Expires.After(r.now) {
+		r.refusal, r.detail = grants.ExpiredToken, ""
+	}
+	return why, detail
+}
+
+// decided notes on the request's one record what policy said to a question, and
+// what it knew of who asked.
+func (r *request) decided(ds []grants.Decision, why grants.Reason, in grants.Input) {
+	rec := &r.records[0]
+	say(rec, ds, why)
+	rec.Note = facts(in)
+}
+
+// decidedOnNothing is decided, for a question about what is not there: whatever
+// was said of it decided nothing, and an operator is to see that.
+func (r *request) decidedOnNothing(ds []grants.Decision) {
+	rec := &r.records[0]
+	say(rec, ds, grants.None)
+	rec.Policies, rec.Note = nil, audit.Facts{Groups: r.who.Principal.Groups}.String()
+}
+
+// facts are what a policy may have refused the action for, to who reads the record.
+func facts(in grants.Input) string {
+	ttl := in.Task.Deadline.Sub(in.At)
+	if in.Grant != nil {
+		ttl = in.Grant.TTL()
+	}
+	return audit.Facts{Kind: in.Task.Kind, TTL: secondsUp(ttl), Groups: in.Principal.Groups}.String()
+}
+
+// secondsUp is a time as policy sees it: part of a second counts against the
+// asker.
+func secondsUp(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // say notes in a record the policies that made the decisions, and the revision
-// that they share.
-func say(rec *audit.Record, ds []grants.Decision) {
+// that they share. Those of a refusal are the ones that said no, for the reason
+// that the caller is told: what permitted a part of it accuses nobody.
+func say(rec *audit.Record, ds []grants.Decision, why grants.Reason) {
 	if len(ds) == 0 {
 		return
 	}
 	var ids []string
 	for _, d := range ds {
-		ids = append(ids, d.Policies...)
+		if d.Refusal() == why {
+			ids = append(ids, d.Policies...)
+		}
 	}
 	slices.Sort(ids)
 	rec.Policies, rec.Revision = slices.Compact(ids), ds[0].Revision
@@ -257,13 +332,12 @@ func (b *Broker) ask(ctx context.Context, in []grants.Input) ([]grants.Decision,
 	return ds, nil
 }
 
-// refusal is why a decision does not allow; None if it does.
-func refusal(d grants.Decision) grants.Reason {
-	switch {
-	case d.Reason != grants.None:
-		return d.Reason
-	case !d.Allow:
-		return grants.Policy
+// objection is the first refusal among decisions; None if all of them allow.
+func objection(ds []grants.Decision) grants.Reason {
+	for _, d := range ds {
+		if why := d.Refusal(); why != grants.None {
+			return why
+		}
 	}
 	return grants.None
 }
@@ -276,12 +350,7 @@ func (b *Broker) decide(ctx context.Context, r *request, in []grants.Input) ([]g
 		b.cfg.Logger.Error("deciding at the issue door", zap.String("decision", r.id), zap.Error(err))
 		return nil, grants.Undecided
 	}
-	for _, d := range ds {
-		if why := refusal(d); why != grants.None {
-			return ds, why
-		}
-	}
-	return ds, grants.None
+	return ds, objection(ds)
 }
 
 // settle waits until this process's table has what was written at rev.

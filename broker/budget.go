@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,7 +28,7 @@ const (
 // readSums reads a "max_sum", sorted by argument. Each must lead to a number
 // that the catalogue declares and policy sees: of any other it could not be
 // said what is counted.
-func readSums(tool *catalog.Tool, sums map[string]string) ([]bound, error) {
+func readSums(tool *catalog.Tool, sums map[string]json.RawMessage) ([]bound, error) {
 	if len(sums) > grants.MaxBudgets {
 		return nil, fmt.Errorf("at most %d sums", grants.MaxBudgets)
 	}
@@ -36,8 +37,10 @@ func readSums(tool *catalog.Tool, sums map[string]string) ([]bound, error) {
 		if err := summable(tool, arg); err != nil {
 			return nil, fmt.Errorf("%q: %w", cut(arg), err)
 		}
-		limit, ok := units(sums[arg])
-		if !ok {
+		text, err := strictjson.Parse(sums[arg], strictjson.Limits{})
+		quoted, isText := text.(string)
+		limit, ok := units(quoted)
+		if err != nil || !isText || !ok {
 			return nil, fmt.Errorf("%q: write a decimal over 0 in quotes, with at most %d decimals, such as \"1000.50\"", cut(arg), decimals)
 		}
 		out = append(out, bound{arg, limit})

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,7 +38,8 @@ func TestReadSums(t *testing.T) {
 		{"body/amount", "1", 0, "JSON Pointer"}, {"/body/a/b~c", "1", 0, ""}, {"/body/a~1b~c", "1", 0, "followed by"}, {"/body/a~2b", "1", 0, "followed by"},
 		{"/body/amount/", "1", 0, ""}, {"/" + strings.Repeat("x", 1000), "1", 0, ""},
 	} {
-		got, err := readSums(send, map[string]string{tc.arg: tc.limit})
+		quoted, _ := json.Marshal(tc.limit)
+		got, err := readSums(send, map[string]json.RawMessage{tc.arg: quoted})
 		switch {
 		case tc.units > 0 && (err != nil || len(got) != 1 || got[0] != bound{tc.arg, tc.units}):
 			t.Errorf("%s %s: %v %v", tc.arg, tc.limit, got, err)
@@ -45,9 +47,14 @@ func TestReadSums(t *testing.T) {
 			t.Errorf("%.40s %s: %v %v", tc.arg, tc.limit, got, err)
 		}
 	}
-	many := map[string]string{}
+	for _, other := range []string{`1000.5`, `1`, `null`, `true`, `["1"]`, `{}`, ``, `"1"2`} {
+		if got, err := readSums(send, map[string]json.RawMessage{"/body/amount": json.RawMessage(other)}); err == nil || !strings.Contains(err.Error(), "in quotes") {
+			t.Errorf("%s: %v %v", other, got, err)
+		}
+	}
+	many := map[string]json.RawMessage{}
 	for i := range grants.MaxBudgets + 1 {
-		many[fmt.Sprint("/body/x", i)] = "1"
+		many[fmt.Sprint("/body/x", i)] = json.RawMessage(`"1"`)
 	}
 	if _, err := readSums(send, many); err == nil {
 		t.Error("more sums than budgets")

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/strictjson"
 	"github.com/toolgrant/toolgrant/token"
 )
@@ -28,6 +29,9 @@ func (b *Broker) buy(ctx context.Context, r *request) reply {
 	if why, detail := b.identify(r); why != grants.None {
 		return refused(why, detail)
 	}
+	if why, detail := b.mayBuy(r); why != grants.None {
+		return refused(why, detail)
+	}
 	o, rep := b.readOrder(r)
 	if rep.why != grants.None {
 		return rep
@@ -45,7 +49,7 @@ func (b *Broker) readOrder(r *request) (*order, reply) {
 	}
 	o := &order{task: req.Task, agent: r.who.Principal}
 	if req.Agent != nil {
-		agent, ok := agentOf(*req.Agent)
+		agent, ok := identity.ParseAgent(*req.Agent)
 		if !ok {
 			return nil, refused(grants.Malformed, `"agent": write ISSUER-ALIAS/SUBJECT`)
 		}

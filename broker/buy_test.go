@@ -157,7 +157,7 @@ func TestAskForAnother(t *testing.T) {
 
 // B14: a living grant stands for a new one only where all is equal.
 func TestB14Reuse(t *testing.T) {
-	const limit = `,"constraints":[{"type":"object","properties":{"query":{"type":"object","properties":{"copies":{"type":"integer","maximum":%d}},"required":["copies"],"additionalProperties":false}},"required":["query"],"additionalProperties":false}]`
+	const limit = `,"constraints":[{"type":"object","properties":{"query":{"type":"object","properties":{"copies":{"type":"integer","maximum":%d}},"required":["copies"],"additionalProperties":false},"body":{"type":"object","additionalProperties":false}},"required":["query","body"],"additionalProperties":false}]`
 	h := newHouse(t)
 	task := h.start("", "corp/bot", "corp/boss")
 	other := h.start("", "corp/bot")

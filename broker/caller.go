@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"io"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,25 +10,21 @@ import (
 	"github.com/toolgrant/toolgrant/grants"
 )
 
-// read takes in the body, bounded.
-func (r *request) read() (grants.Reason, string) {
-	if r.Header.Get("Content-Encoding") != "" {
-		return grants.Encoding, "a content-encoding is not read: send the body as it is"
+// identify says who makes an API call. The door asks before it reads the body,
+// and the handler again: its refusal comes after what is noted of the request.
+func (b *Broker) identify(r *request) (grants.Reason, string) {
+	if !r.asked {
+		r.asked = true
+		r.refusal, r.detail = b.bearer(r)
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Request.Body, maxBody+1))
-	if err != nil {
-		return grants.Malformed, "the body could not be read whole"
-	}
-	if len(body) > maxBody {
-		return grants.TooLarge, "the body is over 64 KiB"
-	}
-	r.body = body
-	return grants.None, ""
+	return r.refusal, r.detail
 }
 
-// identify verifies the bearer identity token of an API call (RFC 6750, Section
-// 2.1; header alone).
-func (b *Broker) identify(r *request) (grants.Reason, string) {
+// verified reports whether it is known who asks, within its agent's allowance.
+func (r *request) verified() bool { return r.asked && r.refusal == grants.None }
+
+// bearer verifies the bearer identity token (RFC 6750, Section 2.1; header alone).
+func (b *Broker) bearer(r *request) (grants.Reason, string) {
 	values := r.Header.Values("Authorization")
 	switch {
 	case r.URL.Query().Has("access_token"):
@@ -49,20 +44,23 @@ func (b *Broker) identify(r *request) (grants.Reason, string) {
 // verify checks that an identity token is genuine and meant for the broker and
 // for no tool server: one for both would let a server that sees it buy grants.
 func (b *Broker) verify(r *request, compact string) (grants.Reason, string) {
-	who, why := b.limits.verify(r, compact, b.cfg.Identity.Verify)
+	who, why := b.limits.verify(r, compact, b.cfg.Identity.Names, b.cfg.Identity.Verify)
 	if why != grants.None {
 		return why, ""
 	}
+	// It is known who this is, so its denials are its own from here on and never
+	// folded, be the token meant for us or not. Its allowance is not spent before
+	// that is clear: whoever else is given one of its tokens could spend it.
+	r.who = who
 	aud, ok := b.cfg.Identity.BrokerAudience(who.Issuer)
 	if !ok || !who.For(aud) {
-		return grants.CredentialKind, "the identity token's aud must be the one that the broker's configuration names"
+		return grants.CredentialKind, "the identity token is not meant for the broker: get one whose aud is " + strconv.Quote(aud)
 	}
 	for i := range b.cfg.Catalog.Servers {
 		if who.For(b.cfg.Catalog.Servers[i].Resource) {
-			return grants.CredentialKind, "the identity token's aud names the broker and a tool server: get one for the broker alone"
+			return grants.CredentialKind, "the identity token's aud names the broker and a tool server: get one whose aud is " + strconv.Quote(aud) + " alone"
 		}
 	}
-	r.who = who // its denials are its own from here on, and never folded
 	if !b.limits.allow(r) {
 		return grants.Limit, "too many requests of this agent: wait a second"
 	}

@@ -44,10 +44,23 @@ func (b *Broker) authenticate(r *request, form url.Values) reply {
 }
 
 // sameParty refuses a subject token that was issued to another client than the
-// one that sends it.
+// one that sends it, and one of a client that must authenticate and did not:
+// whoever came by it is not that client.
 func (b *Broker) sameParty(r *request) reply {
-	if r.client != "" && r.who.Party != "" && r.who.Party != r.client {
+	switch party := r.who.Party; {
+	case r.client == "" && b.cfg.Clients.Must(party):
+		return reply{why: grants.BadCredential, code: invalidClient, detail: "the subject_token was issued to a client that authenticates by private_key_jwt: send its client_assertion"}
+	case r.client != "" && party != "" && party != r.client:
 		return reply{why: grants.CredentialKind, code: "invalid_target", detail: "the subject_token was issued to another client"}
 	}
 	return reply{}
+}
+
+// mayBuy refuses to sell grants by the JSON API, in which no client
+// authenticates, for an identity token of a client that must.
+func (b *Broker) mayBuy(r *request) (grants.Reason, string) {
+	if b.cfg.Clients.Must(r.who.Party) {
+		return grants.CredentialKind, "the identity token was issued to an OAuth client that authenticates: buy at POST /oauth2/token, with its client_assertion"
+	}
+	return grants.None, ""
 }

@@ -84,8 +84,8 @@ func (r *request) readForm() (url.Values, reply) {
 	}
 	for name, values := range form {
 		switch {
-		case len(values) > 1 && (name == "resource" || name == "audience"):
-			return nil, badForm("invalid_request", "one token is for one server: ask once for each resource, or for all of them by POST /v1/grants")
+		case (name == "resource" || name == "audience") && slices.ContainsFunc(values, func(v string) bool { return v != values[0] }):
+			return nil, badForm("invalid_target", "one token is for one server: ask once for each resource, or for all of them by POST /v1/grants")
 		case len(values) > 1:
 			return nil, badForm("invalid_request", "a parameter came twice")
 		case values[0] == "":
@@ -194,13 +194,13 @@ func (b *Broker) readDetails(form url.Values) (*order, reply) {
 }
 
 func (b *Broker) readScope(form url.Values, server *catalog.Server) (*order, reply) {
-	scope := strings.Fields(form.Get("scope"))
+	scope := strings.Split(form.Get("scope"), " ") // RFC 6749, Section 3.3: this blank alone, one between two
 	renew := form.Get("renew")
 	switch {
 	case server == nil:
 		return nil, badForm("invalid_target", "say which server: resource=URI, or authorization_details")
-	case len(scope) == 0 || len(scope) > token.MaxDetails:
-		return nil, badForm("invalid_scope", "scope names "+tooMany+" tools, with blanks between them")
+	case len(scope) > token.MaxDetails || slices.Contains(scope, ""):
+		return nil, badForm("invalid_scope", "scope names "+tooMany+" tools, with one blank between two")
 	case !form.Has("task"):
 		return nil, badForm("invalid_request", "task is missing: start one, and send its id")
 	case renew != "" && len(scope) != 1:
@@ -210,9 +210,9 @@ func (b *Broker) readScope(form url.Values, server *catalog.Server) (*order, rep
 	}
 	var ttl time.Duration
 	if form.Has("ttl") {
-		n, err := strconv.ParseInt(form.Get("ttl"), 10, 64)
+		n, err := strconv.ParseUint(form.Get("ttl"), 10, 63) // digits alone, no sign
 		var ok bool
-		if ttl, ok = seconds(n, minTTL); err != nil || !ok {
+		if ttl, ok = seconds(int64(n), minTTL); err != nil || !ok {
 			return nil, reply{why: grants.BadTTL, code: "invalid_request", detail: b.ttlRange("ttl")}
 		}
 	}

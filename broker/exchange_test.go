@@ -231,6 +231,10 @@ func TestB03OtherAudienceOtherClient(t *testing.T) {
 		{"ours", members{}, true, 200, ""},
 		{"issued to the client", members{"azp": "ci"}, true, 200, ""},
 		{"issued to the client, by client_id", members{"client_id": "ci"}, true, 200, ""},
+		{"issued to a client that must authenticate, which does not", members{"azp": "ci"}, false, 401, "invalid_client"},
+		{"the same, by client_id", members{"client_id": "ci"}, false, 401, "invalid_client"},
+		{"issued to a public client", members{"azp": "cli"}, false, 200, ""},
+		{"issued to a client that is not registered", members{"azp": "other"}, false, 200, ""},
 		{"issued to another", members{"azp": "cli"}, true, 400, "invalid_target"},
 		{"issued to another, by client_id", members{"client_id": "other"}, true, 400, "invalid_target"},
 		{"azp counts before client_id", members{"azp": "other", "client_id": "ci"}, true, 400, "invalid_target"},
@@ -246,6 +250,41 @@ func TestB03OtherAudienceOtherClient(t *testing.T) {
 		w := h.do(withHeader(h.form(h.issuedTo(tc.claims), append(client, "task", task)...)))
 		if w.Code != tc.status || tc.code != "" && errorOf(t, w) != tc.code {
 			t.Errorf("%s: %d %s", tc.name, w.Code, w.Body)
+		}
+	}
+}
+
+// A token of a client that must authenticate buys nothing where none does; the
+// rest of the API it opens, since it says who asks.
+func TestB03ClientsTokenAtTheAPI(t *testing.T) {
+	clients, _ := newClients(t)
+	h := newHouse(t, func(c *Config) { c.Clients = clients })
+	task := h.start("", "corp/bot")
+	ask := `{"task":"` + task + `","grants":[{"tool":"pay/send"}]}`
+	for _, claims := range []members{{"azp": "ci"}, {"client_id": "ci"}, {"azp": "ci", "client_id": "cli"}} {
+		bearer := h.issuedTo(claims)
+		if help := h.refuse("POST /v1/grants", bearer, ask, 401, grants.CredentialKind); !strings.Contains(help, "POST /oauth2/token") {
+			t.Errorf("%v: %s", claims, help)
+		}
+		h.must("GET /v1/tasks/"+task, bearer, "")
+	}
+	for _, claims := range []members{{"azp": "cli"}, {"client_id": "other"}, {}} {
+		h.must("POST /v1/grants", h.issuedTo(claims), ask)
+	}
+}
+
+// Scope is split at the one blank of RFC 6749, Section 3.3.
+func TestScopeIsStrict(t *testing.T) {
+	h := newHouse(t)
+	task := h.start("", "corp/bot")
+	for scope, good := range map[string]bool{
+		"pay/send": true, "pay/send pay/show": true,
+		"pay/send\tpay/show": false, "pay/send\npay/show": false, "pay/send\u00a0pay/show": false, "pay/send\u2028pay/show": false,
+		"pay/send  pay/show": false, " pay/send": false, "pay/send ": false, " ": false, "pay/send\t": false, "pay/send,pay/show": false,
+	} {
+		w := h.shell.ask("POST /oauth2/token", "", h.form(h.as("bot"), "task", task, "scope", scope))
+		if good != (w.Code == 200) || !good && errorOf(t, w) != "invalid_scope" {
+			t.Errorf("%q: %d %s", scope, w.Code, w.Body)
 		}
 	}
 }
@@ -282,7 +321,7 @@ func TestB06Times(t *testing.T) {
 	h := newHouse(t)
 	task := h.start("", "corp/bot")
 	for ttl, want := range map[string]int{ // seconds; 0: refused
-		"0": 0, "-1": 0, "1": 0, "PT1H": 0, "1e9": 0, "3.5": 0, " 5": 0, "0x10": 0, "99999999999999999999": 0,
+		"0": 0, "-1": 0, "1": 0, "PT1H": 0, "1e9": 0, "3.5": 0, " 5": 0, "0x10": 0, "99999999999999999999": 0, "+5": 0, "1_0": 0,
 		"2": 2, "1000000000": 900, "9223372036854775807": 900, "901": 900,
 	} {
 		w := h.shell.ask("POST /oauth2/token", "", h.form(h.as("bot"), "task", task, "ttl", ttl))
@@ -345,7 +384,9 @@ func TestB11Forms(t *testing.T) {
 		{"a parameter twice", good + "&task=" + task, nil, 400, "invalid_request"},
 		{"an unknown one twice", good + "&foo=1&foo=1", nil, 400, "invalid_request"},
 		{"an empty one twice", good + "&foo=&foo=", nil, 400, "invalid_request"},
-		{"two resources", good + "&resource=https%3A%2F%2Frep.internal", nil, 400, "invalid_request"},
+		{"two resources", good + "&resource=https%3A%2F%2Frep.internal", nil, 400, "invalid_target"},
+		{"one resource twice", good + "&resource=https%3A%2F%2Fpay.internal", nil, 400, "invalid_request"},
+		{"two audiences", good + "&audience=pay&audience=rep", nil, 400, "invalid_target"},
 		{"grant_type in capitals", strings.Replace(good, "urn%3Aietf", "URN%3AIETF", 1), nil, 400, "unsupported_grant_type"},
 		{"a code", h.form(bot, "task", task, "grant_type", "authorization_code") + "&code=x", nil, 400, "unsupported_grant_type"},
 		{"client credentials", h.form(bot, "task", task, "grant_type", "client_credentials"), nil, 400, "unsupported_grant_type"},

@@ -14,6 +14,10 @@ const (
 	maxFlightSource = maxFlight / 2
 	// maxFlightAgent is what one agent may have of them.
 	maxFlightAgent = maxFlight / 8
+	// keptFlight of them are kept, beside its source's own, for an agent that ends
+	// a task, revokes or beats: what takes access away, or loses a task by its
+	// absence, does not wait until others are served.
+	keptFlight = maxFlight / 8
 )
 
 // slot is one request's place among those in hand.
@@ -23,11 +27,13 @@ type slot struct {
 
 type slotKey struct{}
 
-// serve runs the handler with a place for it, which it gives back.
-func (f *flight) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	s := new(slot)
-	defer f.leave(s)
-	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), slotKey{}, s)))
+// counted lets a handler take a place, and gives it back.
+func (f *flight) counted(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := new(slot)
+		defer f.leave(s)
+		next(w, r.WithContext(context.WithValue(r.Context(), slotKey{}, s)))
+	})
 }
 
 // slotOf is the place of a request that came through Handler; nil for others.
@@ -44,16 +50,21 @@ type flight struct {
 	by    map[string]int // "s "+source or "a "+agent -> requests; none is 0
 }
 
-// enter takes a place for a request of source. One that did not come through
-// Handler has no slot and is not counted: nothing would give its place back.
-func (f *flight) enter(s *slot, source string) bool {
+// enter takes a place for a request of source; urgent: it may have a kept one.
+// One that did not come through Handler has no slot and is not counted: nothing
+// would give its place back.
+func (f *flight) enter(s *slot, source string, urgent bool) bool {
 	if s == nil {
 		return true
 	}
 	key := "s " + source
+	all, own := maxFlight-keptFlight, maxFlightSource
+	if urgent {
+		all, own = all+keptFlight, own+keptFlight
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.total >= maxFlight || f.by[key] >= maxFlightSource {
+	if f.total >= all || f.by[key] >= own {
 		return false
 	}
 	f.total++

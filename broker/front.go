@@ -27,9 +27,11 @@ const kindRequest = "request"
 //     and drops that one unseen, while a proxy before us may have gone by the
 //     other (RFC 9112, Section 6.1). Whoever asks here knows the length of what
 //     they send.
-func (b *Broker) front(next http.Handler) http.Handler {
+//
+// What it turns away, and what is for no door, costs the source's allowance.
+func (b *Broker) front(mux *http.ServeMux) http.Handler {
 	origins, hosts := ownNames(b.cfg.Issuer, b.publicURL())
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return b.limits.flight.counted(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !ownHost(hosts, r.Host):
 			b.turnAway(w, r, http.StatusMisdirectedRequest, "the Host is not the broker's: use the URL that it is configured with, or an address")
@@ -37,8 +39,12 @@ func (b *Broker) front(next http.Handler) http.Handler {
 			b.turnAway(w, r, http.StatusForbidden, "the broker is not there for pages of other sites")
 		case len(r.TransferEncoding) > 0:
 			b.turnAway(w, r, http.StatusLengthRequired, "send the body with a Content-Length, not in chunks")
+		case isDoor(mux, r):
+			mux.ServeHTTP(w, r)
 		default:
-			b.limits.flight.serve(next, w, r)
+			if req := b.request(w, r, kindRequest); b.anybody(w, req) {
+				mux.ServeHTTP(w, r)
+			}
 		}
 	})
 }
@@ -46,16 +52,30 @@ func (b *Broker) front(next http.Handler) http.Handler {
 // turnAway refuses a request before any door. It is a denial like another, and
 // on record; the log folds such as have no identity when they are many.
 func (b *Broker) turnAway(w http.ResponseWriter, hr *http.Request, status int, help string) {
-	r := &request{Request: hr, id: grants.NewID(grants.DecisionPrefix), began: time.Now(), now: b.cfg.Table.Now()}
-	if err := b.cfg.Record([]audit.Record{{
-		ID: r.id, Time: r.now, Kind: kindRequest, Source: sourceAddress(hr.RemoteAddr), Count: 1,
-		Outcome: audit.Deny, Reason: grants.Mismatch, Status: status,
-		Rev: b.cfg.Table.Rev().String(), LatencyUS: time.Since(r.began).Microseconds(), Note: help,
-	}}); err != nil { // it is no all the same
-		b.cfg.Logger.Error("recording a decision", zap.String("decision", r.id), zap.Error(err))
-	}
 	w.Header().Set("Connection", "close")
+	r := b.request(w, hr, kindRequest)
+	if !b.anybody(w, r) {
+		return
+	}
+	rec := &r.records[0]
+	rec.ID, rec.Time, rec.LatencyUS = r.id, r.now, time.Since(r.began).Microseconds()
+	rec.Source, rec.Count, rec.Rev = r.source, 1, b.cfg.Table.Rev().String()
+	rec.Outcome, rec.Reason, rec.Status, rec.Note = audit.Deny, grants.Mismatch, status, help
+	if err := b.cfg.Record(r.records); err != nil { // it is no all the same
+		b.cfg.Logger.Debug("recording a decision", zap.String("decision", r.id), zap.Error(err))
+	}
 	writeJSON(w, status, apiStyle.refusal(r, refused(grants.Mismatch, help)))
+}
+
+// anybody lets through what asks for no credential and whose body nobody reads,
+// or answers it: its source has spent its allowance.
+func (b *Broker) anybody(w http.ResponseWriter, r *request) bool {
+	r.linger()
+	if b.limits.admitAnybody(r) {
+		return true
+	}
+	apiStyle.answer(w, r, b.record(r, apiStyle, refused(grants.Limit, "")))
+	return false
 }
 
 // ownNames are the origins ("https://host:port") and the hosts of our own URLs,

@@ -2,10 +2,14 @@ package broker
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -121,5 +125,85 @@ func TestTwoReadings(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestAnybodyPays: what asks for no credential is not free, and costs those who
+// have one nothing.
+func TestAnybodyPays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShell(t)
+		me := s.identity("me")
+		for i, ask := range []struct {
+			what, host string
+			want       int
+		}{
+			{"GET /openapi.json", "localhost", 200},
+			{"GET /.well-known/jwks.json", "localhost", 200},
+			{"GET /.well-known/oauth-authorization-server", "localhost", 200},
+			{"GET /nothing", "localhost", 404},
+			{"GET /oauth2/token", "localhost", 405},
+			{"POST //v1/tasks", "localhost", 307},
+			{"POST /v1/tasks", "rebound.example", 421},
+		} {
+			ask1 := func(source string) *httptest.ResponseRecorder {
+				gone, cancel := context.WithCancel(t.Context())
+				cancel() // so that a refusal does not make it wait
+				r := newRequest(ownIssuer, ask.what, "", "").WithContext(gone)
+				r.Host, r.RemoteAddr = ask.host, source+":1"
+				return s.do(r)
+			}
+			source := fmt.Sprintf("192.0.2.%d", i+1)
+			for n := range strangersPerSource * burstFactor {
+				if w := ask1(source); w.Code != ask.want {
+					t.Fatalf("%s, number %d: %d %s", ask.what, n, w.Code, w.Body)
+				}
+			}
+			s.recorded()
+			w := ask1(source)
+			rs := s.recorded()
+			if field(t, w, http.StatusTooManyRequests, "reason") != "limit" || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: %s %v", ask.what, w.Body, w.Header())
+			}
+			if len(rs) != 1 || rs[0].Kind != kindRequest || rs[0].Reason != grants.Limit || rs[0].Status != 429 || rs[0].Source != source {
+				t.Errorf("%s: on record: %+v", ask.what, rs)
+			}
+			if w := ask1("192.0.2.100"); w.Code != ask.want {
+				t.Errorf("%s: from elsewhere: %d", ask.what, w.Code)
+			}
+			r := newRequest(ownIssuer, "GET /v1/tasks", me, "")
+			if r.RemoteAddr = source + ":1"; s.do(r).Code != http.StatusOK {
+				t.Errorf("%s keeps an agent out", ask.what)
+			}
+		}
+		if s.limits.flight.total != 0 {
+			t.Errorf("still in hand: %v", s.limits.flight.by)
+		}
+	})
+}
+
+// TestAnybodyHasAPlace in hand, or none.
+func TestAnybodyHasAPlace(t *testing.T) {
+	s := newShell(t)
+	for i := range maxFlight - keptFlight {
+		if !s.limits.flight.enter(new(slot), fmt.Sprint("elsewhere ", i%2), false) {
+			t.Fatal(i)
+		}
+	}
+	if w := s.ask("GET /openapi.json", "", ""); w.Code != http.StatusTooManyRequests {
+		t.Errorf("%d", w.Code)
+	}
+	// What must not wait for others has a place yet.
+	me := s.identity("me")
+	if w := s.ask("GET /v1/tasks", me, ""); w.Code != http.StatusTooManyRequests {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	for _, what := range []string{"POST /v1/tasks/t_aaaaaaaaaaaaaaaaaaaaaaaaaa/end", "POST /v1/tasks/t_aaaaaaaaaaaaaaaaaaaaaaaaaa/beat", "DELETE /v1/grants/g_aaaaaaaaaaaaaaaaaaaaaaaaaa", "DELETE /v1/grants?task=t_aaaaaaaaaaaaaaaaaaaaaaaaaa"} {
+		if w := s.ask(what, me, ""); w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d %s", what, w.Code, w.Body)
+		}
+		if w := s.ask(what, "junk", ""); w.Code != http.StatusTooManyRequests {
+			t.Errorf("a stranger: %s: %d %s", what, w.Code, w.Body)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/toolgrant/toolgrant/audit"
@@ -34,6 +33,9 @@ func (b *Broker) issue(ctx context.Context, r *request, o *order, body func([]to
 	if why != grants.None {
 		return refused(why, "")
 	}
+	if rep := b.constrain(r, o); rep.why != grants.None {
+		return rep
+	}
 	gs := make([]granted, len(o.asks))
 	var in []grants.Input
 	for i, a := range o.asks {
@@ -45,12 +47,9 @@ func (b *Broker) issue(ctx context.Context, r *request, o *order, body func([]to
 		r.records[i].Note = noteOf(&gs[i])
 	}
 	ds, why := b.decide(ctx, r, in)
-	each := len(ds) / len(gs) // one asker, one agent: as many questions for each
-	for i := range gs {
-		say(&r.records[i], ds[i*each:(i+1)*each])
-	}
+	r.decidedEach(gs, ds, why)
 	if why != grants.None {
-		return refused(why, "")
+		return refused(why, b.refusedFor(r, o, in, ds, why))
 	}
 	rev, rep := b.write(ctx, r, gs, ds[0].Revision)
 	if rep.why != grants.None {
@@ -83,12 +82,42 @@ func (r *request) ordered(o *order) {
 // noteOf says what a policy may have refused it for, to who reads the record.
 func noteOf(p *granted) string {
 	g := &p.grant
-	note := fmt.Sprintf("kind=%s ttl=%d max_calls=%d max_sums=%d constraints=%d groups=%s", p.task.Kind,
-		int64(g.TTL()/time.Second), calls(g), len(sums(g)), len(g.Constraints), strings.Join(g.Agent.Groups, ","))
+	more := fmt.Sprintf("max_calls=%d max_sums=%d constraints=%d", calls(g), len(sums(g)), len(g.Constraints))
 	if p.old != nil {
-		note += " renews=" + p.old.ID
+		more += " renews=" + p.old.ID
 	}
-	return note
+	return audit.Facts{Kind: p.task.Kind, TTL: secondsUp(g.TTL()), More: more, Groups: g.Agent.Groups}.String()
+}
+
+// decidedEach notes on the record of each tool what policy said of it. A tool
+// that policy would permit is refused with the one that it does not: its record
+// names that one, and what said no to it.
+func (r *request) decidedEach(gs []granted, ds []grants.Decision, why grants.Reason) {
+	no := func(d grants.Decision) bool { return d.Refusal() == why }
+	each := len(ds) / len(gs) // one asker, one agent: as many questions for each
+	for i := range gs {
+		own, rec := ds[i*each:(i+1)*each], &r.records[i]
+		if first := slices.IndexFunc(ds, no); first >= 0 && !slices.ContainsFunc(own, no) {
+			rec.Note = audit.Note("all or nothing: refused with "+gs[first/each].tool.ID, rec.Note)
+			own = ds
+		}
+		say(rec, own, why)
+	}
+}
+
+// refusedFor is what the caller is told beyond the reason: that its agent's
+// groups may be what is missing, where the caller cannot know that they did not
+// count.
+func (b *Broker) refusedFor(r *request, o *order, in []grants.Input, ds []grants.Decision, why grants.Reason) string {
+	if why != grants.Policy || is(o.agent, r.who.Principal) {
+		return ""
+	}
+	for i, d := range ds {
+		if in[i].Action == grants.ActionGrant && d.Refusal() == why {
+			return "policy does not permit this to " + cut(o.agent.ID()) + ": for another agent than yourself, only the groups of entities.json count, none that its own identity token names; it may also be the tool, the kind of task, the time or the number of calls"
+		}
+	}
+	return ""
 }
 
 // orderedTask finds the task before policy says anything about tools. It must
@@ -120,6 +149,9 @@ func (b *Broker) propose(r *request, o *order, task *grants.Task, a ask, view gr
 	g := grants.Grant{Constraints: asked, Budgets: shared}
 	if a.renew != "" {
 		if p.old, rep = b.renewable(r, o, a); rep.why != grants.None {
+			return granted{}, rep
+		}
+		if rep = b.affordable(r, weigh(p.old.Constraints)); rep.why != grants.None {
 			return granted{}, rep
 		}
 		g = inPlaceOf(p.old, asked, shared)

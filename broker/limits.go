@@ -18,8 +18,8 @@ const (
 	burstFactor = 2
 
 	// strangersPerSource is how many credentials a second that are not known one
-	// source address may present: so many signatures cost about 1 % of a
-	// processor.
+	// source address may present, of those that name an issuer's key and of others
+	// each: so many signatures cost about 1 % of a processor.
 	strangersPerSource = 200
 
 	// maxCallers bounds each map of callers, by entries. One takes under 600 bytes
@@ -49,19 +49,33 @@ const (
 // another's allowance. A credential that was accepted is known, by its digest,
 // to be of an agent, whose allowance is asked before it is verified again; any
 // other is paid for by its source address. So neither a flood of one genuine
-// token nor one of junk buys verifications without bound, and junk does not
-// keep out the agents that share its address and were there before.
+// token nor one of junk buys verifications without bound. Junk keeps out nobody;
+// forgeries that name an issuer's key keep out, at their address, the agents
+// that were not there before.
 type limits struct {
 	perAgent rate.Limit
 
 	agents    *recent[string, *rate.Limiter] // agent id -> its allowance
 	rest      *rate.Limiter                  // of the agents that agents has no room for
 	known     *recent[grants.Digest, string] // digest of an accepted credential -> its agent
-	strangers *recent[string, *rate.Limiter] // source -> its allowance for credentials that are not known
-	strays    *rate.Limiter                  // of the sources that strangers has no room for
+	strangers *recent[string, *stranger]     // source -> its allowances for what names no known agent
+	strays    *stranger                      // of the sources that strangers has no room for
 
-	flight  flight
-	waiting chan struct{} // holds one for each refused request that waits
+	strangeBodies *bodies // by source
+	agentBodies   *bodies // by agent id
+	flight        flight
+	waiting       chan struct{} // holds one for each refused request that waits
+}
+
+// stranger is what one source may send that names no known agent.
+type stranger struct {
+	// named is for credentials that name a key of a configured issuer: they cost a
+	// signature. That proves nothing, since key ids are public, and who forges
+	// them spends it; but what is junk at a glance does not, and so keeps out no
+	// agent whose token is new.
+	named *rate.Limiter
+	// junk is for all others, and for what needs no credential.
+	junk *rate.Limiter
 }
 
 func newLimits(perAgent int) *limits {
@@ -70,27 +84,42 @@ func newLimits(perAgent int) *limits {
 		agents:    newRecent[string, *rate.Limiter](agentIdle, maxCallers),
 		rest:      rate.NewLimiter(rate.Limit(perAgent*restFactor), perAgent*restFactor*burstFactor),
 		known:     newRecent[grants.Digest, string](knownFor, maxCallers),
-		strangers: newRecent[string, *rate.Limiter](agentIdle, maxCallers),
-		strays:    newStrangers(),
-		flight:    flight{by: map[string]int{}},
-		waiting:   make(chan struct{}, maxWaiting),
+		strangers: newRecent[string, *stranger](agentIdle, maxCallers),
+		strays:    newStranger(),
+
+		strangeBodies: newBodies(maxReadingSource),
+		agentBodies:   newBodies(maxReadingAgent),
+		flight:        flight{by: map[string]int{}},
+		waiting:       make(chan struct{}, maxWaiting),
 	}
 }
 
-// admit is asked before anything of a request is read: is there room for one
-// more of its source? Which credential it carries is known, at the token
-// endpoint, only from the body, so that is verify's.
-func (l *limits) admit(r *request) bool {
-	if l.flight.enter(slotOf(r), sourceOf(r.RemoteAddr)) {
+// admit is asked before anything is done for a request, whose body is there: is
+// there room for one more of its source? Which credential it carries is known,
+// at the token endpoint, only from the body, so that is verify's.
+func (l *limits) admit(r *request, urgent bool) bool {
+	if l.flight.enter(slotOf(r), sourceOf(r.RemoteAddr), urgent) {
 		return true
 	}
 	l.delay(r)
 	return false
 }
 
-// verify stands before the check of a credential, which costs a signature, and
-// makes it if somebody has an allowance left to pay for it.
-func (l *limits) verify(r *request, compact string, check func(string, time.Time) (identity.Verified, grants.Reason)) (identity.Verified, grants.Reason) {
+// admitAnybody is admit for what asks for no credential: its source pays.
+func (l *limits) admitAnybody(r *request) bool {
+	now := time.Now()
+	if !l.stranger(sourceOf(r.RemoteAddr), now).junk.AllowN(now, 1) {
+		l.delay(r)
+		return false
+	}
+	return l.admit(r, false)
+}
+
+// verify stands before the check of a credential, which costs a signature if
+// names says that it names an issuer's key, and makes it if somebody has an
+// allowance left to pay for it. One that names none is checked, too: that has
+// the issuer's keys looked at again.
+func (l *limits) verify(r *request, compact string, names func(string) bool, check func(string, time.Time) (identity.Verified, grants.Reason)) (identity.Verified, grants.Reason) {
 	now := time.Now()
 	var digest grants.Digest
 	var agent string
@@ -100,10 +129,13 @@ func (l *limits) verify(r *request, compact string, check func(string, time.Time
 		agent, known = l.known.get(digest, now)
 	}
 	var pays bool
-	if known { // allow takes it
+	switch payer := l.stranger(sourceOf(r.RemoteAddr), now); {
+	case known: // allow takes it
 		pays = l.allowance(agent, now).TokensAt(now) >= 1 && l.flight.room(agent)
-	} else {
-		pays = l.stranger(sourceOf(r.RemoteAddr), now).AllowN(now, 1)
+	case names(compact):
+		pays = payer.named.AllowN(now, 1)
+	default:
+		pays = payer.junk.AllowN(now, 1)
 	}
 	if !pays {
 		l.delay(r)
@@ -138,16 +170,17 @@ func (l *limits) allowance(agent string, now time.Time) *rate.Limiter {
 	return b
 }
 
-func (l *limits) stranger(source string, now time.Time) *rate.Limiter {
-	b, ok := l.strangers.of(source, now, newStrangers)
+func (l *limits) stranger(source string, now time.Time) *stranger {
+	s, ok := l.strangers.of(source, now, newStranger)
 	if !ok {
 		return l.strays
 	}
-	return b
+	return s
 }
 
-func newStrangers() *rate.Limiter {
-	return rate.NewLimiter(strangersPerSource, strangersPerSource*burstFactor)
+func newStranger() *stranger {
+	limiter := func() *rate.Limiter { return rate.NewLimiter(strangersPerSource, strangersPerSource*burstFactor) }
+	return &stranger{named: limiter(), junk: limiter()}
 }
 
 // delay holds a refused request back for a while, with nothing in hand. When

@@ -29,7 +29,8 @@ func (c *caller) present(source, credential string) (grants.Reason, *request) {
 	hr := httptest.NewRequestWithContext(gone, http.MethodGet, "/", nil)
 	hr.RemoteAddr = source + ":1"
 	r := &request{Request: hr}
-	who, why := c.l.verify(r, credential, func(compact string, _ time.Time) (identity.Verified, grants.Reason) {
+	names := func(compact string) bool { return !strings.HasPrefix(compact, "junk ") }
+	who, why := c.l.verify(r, credential, names, func(compact string, _ time.Time) (identity.Verified, grants.Reason) {
 		c.verified++
 		agent, ok := strings.CutPrefix(compact, "genuine ")
 		agent, _, _ = strings.Cut(agent, " ")
@@ -70,6 +71,8 @@ func always(s string) func(int) string { return func(int) string { return s } }
 
 func junk(i int) string { return fmt.Sprint("junk ", i) }
 
+func forged(i int) string { return fmt.Sprint("forged ", i) }
+
 func TestAgentsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &caller{l: newLimits(10)}
@@ -103,9 +106,32 @@ func TestOneTokensFlood(t *testing.T) {
 	})
 }
 
-// TestJunk buys no more verifications than its address may have, and keeps
-// nobody out who was there before, nor anyone elsewhere.
+// TestJunk buys no more looks than its address may have, and keeps nobody out.
 func TestJunk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const burst = strangersPerSource * burstFactor
+		c := &caller{l: newLimits(10)}
+		if c.many(10_000, "192.0.2.1", junk); c.verified != burst {
+			t.Errorf("%d looks, want %d", c.verified, burst)
+		}
+		for _, ask := range []struct {
+			source, credential string
+			want               grants.Reason
+		}{
+			{"192.0.2.1", "genuine a", grants.None}, // it was never seen before
+			{"192.0.2.1", "genuine a 2", grants.None},
+			{"192.0.2.1", "junk 0", grants.Limit}, // junk is not known by being seen
+		} {
+			if why := c.ask(ask.source, ask.credential); why != ask.want {
+				t.Errorf("%v: %v", ask, why)
+			}
+		}
+	})
+}
+
+// TestForgeries buy no more verifications than their address may have, and keep
+// nobody out who was there before, nor anyone elsewhere.
+func TestForgeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const burst = strangersPerSource * burstFactor
 		c := &caller{l: newLimits(10)}
@@ -113,7 +139,7 @@ func TestJunk(t *testing.T) {
 			t.Fatal(why)
 		}
 		c.verified = 0
-		c.many(10_000, "192.0.2.1", junk)
+		c.many(10_000, "192.0.2.1", forged)
 		if c.verified != burst-1 {
 			t.Errorf("%d verifications, want %d", c.verified, burst-1)
 		}
@@ -122,17 +148,17 @@ func TestJunk(t *testing.T) {
 			want               grants.Reason
 		}{
 			{"192.0.2.1", "genuine a", grants.None},    // known
-			{"192.0.2.1", "genuine a 2", grants.Limit}, // nobody can tell it from junk
+			{"192.0.2.1", "genuine a 2", grants.Limit}, // nobody can tell it from a forgery
 			{"192.0.2.2", "genuine b", grants.None},
-			{"192.0.2.1", "junk 0", grants.Limit}, // junk is not known by being seen
+			{"192.0.2.1", "forged 0", grants.Limit}, // nor is one known by being seen
 		} {
 			if why := c.ask(ask.source, ask.credential); why != ask.want {
 				t.Errorf("%v: %v", ask, why)
 			}
 		}
-		// Half an hour later the agent is known no more, and the junk is not either.
+		// Half an hour later the agent is known no more, and forgeries are not either.
 		time.Sleep(30 * time.Minute)
-		c.many(10_000, "192.0.2.1", junk)
+		c.many(10_000, "192.0.2.1", forged)
 		if why := c.ask("192.0.2.1", "genuine a"); why != grants.Limit {
 			t.Errorf("a credential is known for ever: %v", why)
 		}
@@ -223,10 +249,10 @@ func TestNoRoomForMoreCallers(t *testing.T) {
 		}
 		c.verified = 0
 		for i := range 10_000 {
-			c.ask(fmt.Sprintf("198.51.100.%d", i%256), junk(i))
+			c.ask(fmt.Sprintf("198.51.100.%d", i%256), forged(i))
 		}
 		if want := strangersPerSource*burstFactor - 390; c.verified != want {
-			t.Errorf("junk of many addresses: %d verifications, want %d", c.verified, want)
+			t.Errorf("forgeries of many addresses: %d verifications, want %d", c.verified, want)
 		}
 	})
 }
@@ -237,7 +263,7 @@ func TestRefusedWait(t *testing.T) {
 		l := newLimits(10)
 		refuse := func() (time.Duration, *slot) {
 			s := new(slot)
-			if !l.flight.enter(s, "192.0.2.1") {
+			if !l.flight.enter(s, "192.0.2.1", false) {
 				t.Error("no place")
 			}
 			hr := httptest.NewRequestWithContext(context.WithValue(t.Context(), slotKey{}, s), http.MethodGet, "/", nil)
@@ -268,7 +294,7 @@ func TestFlight(t *testing.T) {
 	take := func(n int, source, agent string) (took []*slot) {
 		for i := range n {
 			s := new(slot)
-			if f.enter(s, source) && f.claim(s, fmt.Sprint(agent, i/maxFlightAgent)) {
+			if f.enter(s, source, false) && f.claim(s, fmt.Sprint(agent, i/maxFlightAgent)) {
 				took = append(took, s)
 			} else {
 				f.leave(s)
@@ -290,7 +316,7 @@ func TestFlight(t *testing.T) {
 	}
 	// So has one address, and two have all.
 	one, two := take(maxFlight, "192.0.2.1", "a"), take(maxFlight, "192.0.2.2", "b")
-	if len(one) != maxFlightSource || len(two) != maxFlight-maxFlightSource {
+	if len(one) != maxFlightSource || len(two) != maxFlight-keptFlight-maxFlightSource {
 		t.Errorf("two addresses: %d and %d", len(one), len(two))
 	}
 	if len(take(1, "192.0.2.3", "c")) != 0 {
@@ -299,6 +325,14 @@ func TestFlight(t *testing.T) {
 	f.leave(one[0])
 	if len(take(1, "192.0.2.3", "c")) != 1 {
 		t.Error("a place that was given back is not there")
+	}
+	// What is urgent has places yet, also of an address that has its share.
+	urgent := 0
+	for f.enter(new(slot), "192.0.2.1", true) {
+		urgent++
+	}
+	if urgent != keptFlight || f.total != maxFlight {
+		t.Errorf("%d urgent ones, want %d; %d in all", urgent, keptFlight, f.total)
 	}
 }
 
@@ -309,7 +343,7 @@ func TestFlightIsGivenBack(t *testing.T) {
 		func(http.ResponseWriter, *http.Request) {},
 		func(_ http.ResponseWriter, r *http.Request) {
 			s := slotOf(&request{Request: r})
-			if !f.enter(s, "192.0.2.1") || !f.claim(s, "a") || f.total != 1 {
+			if !f.enter(s, "192.0.2.1", false) || !f.claim(s, "a") || f.total != 1 {
 				t.Error("no place")
 			}
 			panic(http.ErrAbortHandler)
@@ -317,7 +351,7 @@ func TestFlightIsGivenBack(t *testing.T) {
 	} {
 		func() {
 			defer func() { _ = recover() }()
-			f.serve(h, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+			f.counted(h).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 		}()
 		if f.total != 0 || len(f.by) != 0 {
 			t.Errorf("not given back: %d, %v", f.total, f.by)

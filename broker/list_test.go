@@ -12,6 +12,7 @@ import (
 
 	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
 )
 
 // B08: what is unknown and what is not the caller's are one answer, for as much
@@ -146,6 +147,9 @@ func TestWhoSeesWhat(t *testing.T) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	}
+	if got := ids(h.must("GET /v1/grants?task="+one, h.as("boss"), ""), "grants", "grant_id"); !slices.Equal(got, sorted(botSends, mateShows)) {
+		t.Errorf("an owner's: %v", got)
+	}
 	h.rule(houseRules, nil)
 
 	// One task: an agent of it sees its own grants alone.
@@ -174,13 +178,17 @@ func TestWhoSeesWhat(t *testing.T) {
 	}
 
 	// Who asked, too, whoever else that is.
-	agent, _ := agentOf("corp/bot")
-	asker, _ := agentOf("corp/asker")
+	agent, _ := identity.ParseAgent("corp/bot")
+	asker, _ := identity.ParseAgent("corp/asker")
 	held := grants.Grant{ID: grants.NewID(grants.GrantPrefix), Task: two, Agent: agent, Requester: asker, Tool: "pay/show", NotBefore: h.cfg.Table.Now(), Expires: h.cfg.Table.Now().Add(60e9)}
 	if rev, why, err := h.store.Issue(t.Context(), []grants.Grant{held}); err != nil || why != grants.None || h.cfg.Table.Wait(t.Context(), rev) != nil {
 		t.Fatal(why, err)
 	}
 	if got := ids(h.must("GET /v1/grants", h.as("asker"), ""), "grants", "grant_id"); !slices.Equal(got, []string{held.ID}) {
+		t.Errorf("%v", got)
+	}
+	// A task that is neither one's own nor names one is not looked into.
+	if got := ids(h.must("GET /v1/grants?task="+two, h.as("asker"), ""), "grants", "grant_id"); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
 }
@@ -208,31 +216,173 @@ func TestListsAreStrict(t *testing.T) {
 	h.start("", "corp/bot")
 	h.rule(houseRules, errors.New("down"))
 	h.refuse("GET /v1/tasks", h.as("op", "ops"), "", 503, grants.Undecided)
-	h.must("GET /v1/tasks", me, "") // what structure decides needs no policy
+	h.refuse("GET /v1/tasks", me, "", 503, grants.Undecided) // whether there are others' or not
+	h.refuse("GET /v1/grants", me, "", 503, grants.Undecided)
 	h.rule(func(grants.Input) grants.Decision { return grants.Decision{Allow: true, Reason: grants.PolicyError} }, nil)
 	if m := h.must("GET /v1/tasks", h.as("op", "ops"), ""); len(m["tasks"].([]any)) != 0 {
 		t.Errorf("%v", m)
 	}
 }
 
-// TestListsAreBounded, in what they hold, in what they put to policy, and in how
-// often.
+// TestListsAreBounded, in what they hold; and whether there are more is a matter
+// of what may be seen.
 func TestListsAreBounded(t *testing.T) {
 	h := newHouse(t)
 	owner := h.as("owner")
 	for range maxListed + 5 {
 		h.must("POST /v1/tasks", owner, `{"kind":"k"}`)
 	}
-	for _, who := range []string{owner, h.as("op", "ops"), h.as("stranger")} {
+	h.many(maxListed+5, "pay/send")
+	for _, tc := range []struct {
+		list, name, who string
+		n               int
+		more            bool
+		asked           int // questions to policy, at most
+	}{
+		{"GET /v1/tasks?kind=k", "tasks", owner, maxListed, true, 0},
+		{"GET /v1/tasks?owner=corp/owner", "tasks", h.as("op", "ops"), maxListed, true, 1 + maxListed + 5},
+		{"GET /v1/tasks", "tasks", h.as("stranger"), 0, false, 1},
+		{"GET /v1/grants", "grants", h.as("bot"), maxListed, true, 0},
+		{"GET /v1/grants?agent=corp/bot", "grants", h.as("op", "ops"), maxListed, true, 4 + maxListed + 5},
+		{"GET /v1/grants?agent=corp/bot", "grants", h.as("stranger"), 0, false, 4},
+		{"GET /v1/grants?tool=pay/send", "grants", h.as("stranger"), 0, false, 1},
+	} {
 		h.questions()
-		m := h.must("GET /v1/tasks", who, "")
-		n, want := len(m["tasks"].([]any)), maxListed
-		if who == h.as("stranger") {
-			want = 0
+		m := h.must(tc.list, tc.who, "")
+		if n, asked := len(m[tc.name].([]any)), len(h.questions()); n != tc.n || m["more"] != tc.more || asked > tc.asked {
+			t.Errorf("%s: %d, more %v, %d questions; want %+v", tc.list, n, m["more"], asked, tc)
 		}
-		if n != want || m["more"] != true || len(h.questions()) > maxListed {
-			t.Errorf("%d tasks, more %v", n, m["more"])
+	}
+
+	m := h.must("GET /v1/tasks?owner=corp/owner", owner, "")
+	for _, id := range ids(m, "tasks", "task")[:5] {
+		h.must("POST /v1/tasks/"+id+"/end", owner, "")
+	}
+	for _, who := range []string{owner, h.as("op", "ops")} {
+		if m := h.must("GET /v1/tasks?owner=corp/owner", who, ""); len(m["tasks"].([]any)) != maxListed || m["more"] != false {
+			t.Errorf("%d tasks, more %v", len(m["tasks"].([]any)), m["more"])
 		}
+	}
+
+	// Exactly as many as fit are all: what is denied one by one counts for nothing.
+	seen := 0
+	h.rule(func(in grants.Input) grants.Decision {
+		d := houseRules(in)
+		if d.Allow && in.Grant != nil && in.Grant.ID != grants.GrantPrefix {
+			if seen++; seen > maxListed { // the last five
+				return grants.Decision{Reason: grants.Policy}
+			}
+		}
+		return d
+	}, nil)
+	if m := h.must("GET /v1/grants?agent=corp/bot", h.as("op", "ops"), ""); len(m["grants"].([]any)) != maxListed || m["more"] != false || seen != maxListed+5 {
+		t.Errorf("%d, more %v, %d asked", len(m["grants"].([]any)), m["more"], seen)
+	}
+	seen = 5 // and those that may be seen are found behind others
+	if m := h.must("GET /v1/grants?agent=corp/bot", h.as("op", "ops"), ""); len(m["grants"].([]any)) != maxListed-5 || m["more"] != false {
+		t.Errorf("%d, more %v", len(m["grants"].([]any)), m["more"])
+	}
+}
+
+// TestListsTellNothing (B08): what a caller may not see shows neither in a list
+// nor in how much policy is asked for it.
+func TestListsTellNothing(t *testing.T) {
+	h := newHouse(t)
+	task := h.start("", "corp/bot", "corp/idle")
+	lists := map[string]string{ // with what there is -> with what there is not
+		"GET /v1/grants?task=" + task:                      "GET /v1/grants?task=" + grants.NewID(grants.TaskPrefix),
+		"GET /v1/grants?tool=pay/send&task=" + task:        "GET /v1/grants?tool=pay/send&task=" + grants.NewID(grants.TaskPrefix),
+		"GET /v1/grants?agent=corp/bot":                    "GET /v1/grants?agent=corp/none",
+		"GET /v1/grants?agent=corp/bot&tool=pay/send":      "GET /v1/grants?agent=corp/none&tool=pay/send",
+		"GET /v1/grants?tool=pay/send":                     "GET /v1/grants?tool=rep/export",
+		"GET /v1/grants?agent=corp/bot&task=" + task:       "GET /v1/grants?agent=corp/none&task=" + task,
+		"GET /v1/tasks?owner=corp/boss":                    "GET /v1/tasks?owner=corp/none",
+		"GET /v1/tasks?agent=corp/bot":                     "GET /v1/tasks?agent=corp/none",
+		"GET /v1/tasks?kind=k":                             "GET /v1/tasks?kind=none",
+		"GET /v1/tasks?kind=k&owner=corp/boss":             "GET /v1/tasks?kind=k&owner=corp/none",
+		"GET /v1/grants?task=" + task + "&tool=rep/export": "GET /v1/grants?task=" + task + "&tool=pay/purge",
+	}
+	answer := func(what, who string) (members, int) {
+		h.questions()
+		m := h.must(what, who, "")
+		return m, len(h.questions())
+	}
+	empty := map[string]int{}
+	for what := range lists {
+		_, empty[what] = answer(what, h.as("stranger"))
+	}
+	for range 100 {
+		h.buy(h.issuedTo(nil), task, "pay/send", "") // a token each: none is reused
+	}
+	h.many(400, "pay/send")
+	for what, without := range lists {
+		there, asked := answer(what, h.as("stranger"))
+		none, asked2 := answer(without, h.as("stranger"))
+		if diff := cmp.Diff(there, none); diff != "" || asked != asked2 || asked != empty[what] {
+			t.Errorf("%s: %d questions to policy, %d for what is not there, %d before it was: %s", what, asked, asked2, empty[what], diff)
+		}
+	}
+	// An agent of the task knows that it is there, and no more.
+	before := 0
+	for i, tool := range []string{"pay/send", "rep/export"} {
+		if i == 1 {
+			h.buy(h.as("bot"), task, tool, "")
+		}
+		m, asked := answer("GET /v1/grants?task="+task, h.as("idle"))
+		if len(m["grants"].([]any)) != 0 || m["more"] != false || i == 1 && asked != before {
+			t.Errorf("%v, %d questions, %d before", m, asked, before)
+		}
+		before = asked
+	}
+}
+
+// TestFiltersAreAsked: what a list is narrowed to is in the question to policy,
+// and who may see no more than that sees it.
+func TestFiltersAreAsked(t *testing.T) {
+	h := newHouse(t)
+	task := h.start("", "corp/bot", "corp/mate")
+	other := h.must("POST /v1/tasks", h.as("mate"), `{"kind":"own"}`)["task"].(string)
+	h.buy(h.as("bot"), task, "pay/send", "")
+	mates := h.buy(h.as("mate"), task, "pay/send", "").GrantID
+	h.rule(func(in grants.Input) grants.Decision {
+		switch in.Action {
+		case grants.ActionRevoke:
+			return grants.Decision{Allow: in.Grant.Agent.ID() == "corp/mate"}
+		case grants.ActionEndTask:
+			return grants.Decision{Allow: in.Task.Kind == "own" || in.Task.Owner.ID() == "corp/boss" || in.Task.HasAgent("corp/bot")}
+		}
+		return grants.Decision{}
+	}, nil)
+	for _, tc := range []struct{ list, name, id, want string }{
+		{"GET /v1/grants", "grants", "grant_id", ""}, {"GET /v1/grants?agent=corp/mate", "grants", "grant_id", mates}, {"GET /v1/grants?agent=corp/bot", "grants", "grant_id", ""},
+		{"GET /v1/tasks", "tasks", "task", ""}, {"GET /v1/tasks?kind=own", "tasks", "task", other}, {"GET /v1/tasks?kind=k", "tasks", "task", ""},
+		{"GET /v1/tasks?owner=corp/boss", "tasks", "task", task}, {"GET /v1/tasks?agent=corp/bot", "tasks", "task", task}, {"GET /v1/tasks?owner=corp/mate", "tasks", "task", ""},
+	} {
+		if got := ids(h.must(tc.list, h.as("lead"), ""), tc.name, tc.id); strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: %v, want %q", tc.list, got, tc.want)
+		}
+	}
+}
+
+// TestWhoMayRevokeATool sees its grants, and no others, however it asks.
+func TestWhoMayRevokeATool(t *testing.T) {
+	h := newHouse(t)
+	task := h.start("", "corp/bot")
+	sends, shows := h.buy(h.as("bot"), task, "pay/send", "").GrantID, h.buy(h.as("bot"), task, "pay/show", "").GrantID
+	h.rule(func(in grants.Input) grants.Decision {
+		return grants.Decision{Allow: in.Action == grants.ActionRevoke && in.Tool == "pay/send"}
+	}, nil)
+	for _, query := range []string{"", "?tool=pay/send", "?task=" + task, "?agent=corp/bot", "?tool=pay/send&task=" + task} {
+		if got := ids(h.must("GET /v1/grants"+query, h.as("keeper"), ""), "grants", "grant_id"); !slices.Equal(got, []string{sends}) {
+			t.Errorf("%s: %v, and pay/show's is %s", query, got, shows)
+		}
+	}
+	// Those that it may not revoke are not asked about.
+	h.many(50, "pay/show")
+	h.questions()
+	h.must("GET /v1/grants", h.as("keeper"), "")
+	if n := len(h.questions()); n != 4+1 {
+		t.Errorf("%d questions for four tools and one grant", n)
 	}
 }
 

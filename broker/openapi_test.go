@@ -184,6 +184,87 @@ func TestDocumentHoldsTogether(t *testing.T) {
 	}
 }
 
+// TestConstraintsOfTheDocument: those of the examples are constraints, the digest
+// that is shown is theirs, and what the document says of the profile is what the
+// compiler takes.
+func TestConstraintsOfTheDocument(t *testing.T) {
+	d := readDocument(t, false)
+	digests := map[string]bool{}
+	var shown []string
+	walk(d.root["paths"], "/paths", func(at string, m map[string]any) {
+		if list, ok := m["constraints"].([]any); ok {
+			var raw []json.RawMessage
+			for _, c := range list {
+				text, err := json.Marshal(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw = append(raw, text)
+			}
+			if _, err := grants.CompileConstraints(raw); err != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+			digest, err := grants.ConstraintsDigest(raw)
+			if err != nil {
+				t.Error(err)
+			}
+			digests[digest.String()] = true
+		}
+		if digest, ok := m["constraints_digest"].(string); ok {
+			shown = append(shown, digest)
+		}
+	})
+	if len(digests) == 0 || len(shown) == 0 {
+		t.Fatalf("examples show the constraints of the digests %v, and the digests %v", digests, shown)
+	}
+	for _, digest := range shown {
+		if !digests[digest] {
+			t.Errorf("%s is the digest of no constraints in the examples", digest)
+		}
+	}
+	of := func(member string) string {
+		return `{"type":"object","properties":{"a":` + member + `},"required":["a"],"additionalProperties":false}`
+	}
+	for text, good := range map[string]bool{
+		of(`{"type":"string","pattern":"^(?:[a-z]+)$","minLength":1,"maxLength":9}`):                true,
+		of(`{"type":"string","enum":["x","y"]}`):                                                    true,
+		of(`{"type":"integer","minimum":1,"maximum":2}`):                                            true,
+		of(`{"type":"number","exclusiveMinimum":1,"exclusiveMaximum":2.5}`):                         true,
+		of(`{"type":"boolean","const":true}`):                                                       true,
+		of(`{"type":"null"}`):                                                                       true,
+		of(`{"type":"array","items":{"type":"string"},"maxItems":3}`):                               true,
+		of(`{"type":"object","additionalProperties":false}`):                                        true,
+		`{"type":"string"}`:                                                                         false,
+		of(`{"const":"x"}`):                                                                         false,
+		of(`{"type":["string","null"]}`):                                                            false,
+		of(`{"type":"string","minimum":1}`):                                                         false,
+		of(`{"type":"integer","pattern":"^(?:a)$"}`):                                                false,
+		of(`{"type":"string","pattern":"a"}`):                                                       false,
+		of(`{"type":"string","format":"date"}`):                                                     false,
+		of(`{"type":"string","const":"x","enum":["x"]}`):                                            false,
+		of(`{"type":"array"}`):                                                                      false,
+		of(`{"type":"string","items":{"type":"string"}}`):                                           false,
+		of(`{"type":"object","properties":{}}`):                                                     false,
+		of(`{"type":"object","additionalProperties":true}`):                                         false,
+		of(`{"type":"string","enum":[]}`):                                                           false,
+		of(`{"type":"object","propertys":{},"additionalProperties":false}`):                         false,
+		of(`{"type":"string","maxLength":-1}`):                                                      false,
+		of(`{"type":"array","items":{"$ref":"#"}}`):                                                 false,
+		of(`{"type":"string","pattern":"^(?:` + strings.Repeat("a", 256) + `)$"}`):                  false,
+		of(`{"type":"object","properties":{"b":{}},"required":["b"],"additionalProperties":false}`): false,
+	} {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		described := d.validate("/components/schemas/Constraint", value)
+		_, compiled := grants.CompileConstraint([]byte(text))
+		if (described == nil) != good || (compiled == nil) != good {
+			t.Errorf("%s: the document says %v, the compiler %v", text, described, compiled)
+		}
+	}
+}
+
 // TestDocumentHasEveryAnswer: reasons, errors and statuses of the table of
 // answers are described.
 func TestDocumentHasEveryAnswer(t *testing.T) {
@@ -287,7 +368,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 
 	task := field(t, tr.call(201, "POST /v1/tasks", me, `{"kind":"k","agents":["corp/planner","corp/bot"],"ttl":3600,"beat":60}`), 201, "task")
 	tr.call(200, "POST /v1/tasks/{id}/beat", me, "", task)
-	constraint := `[{"type":"object","properties":{"query":{"type":"object","additionalProperties":false}},"required":["query"],"additionalProperties":false}]`
+	constraint := `[{"type":"object","additionalProperties":false}]`
 	tr.call(200, "POST /v1/grants", me, `{"task":"`+task+`","grants":[{"tool":"a/x","ttl":300,"max_calls":3,"constraints":`+constraint+`},{"tool":"b/x"}]}`)
 	tr.call(200, "POST /v1/grants", me, `{"task":"`+task+`","agent":"corp/bot","grants":[{"tool":"a/y"}]}`)
 	tr.call(200, "POST /oauth2/token", "", exchangeForm(me, task, "a/x"))

@@ -24,7 +24,7 @@ func (h *house) renew(bearer, task, tool string, old grants.ID, more string) det
 	return h.buy(bearer, task, tool, fmt.Sprintf(`,"renew":%q%s`, old, more))
 }
 
-const atMost = `{"type":"object","properties":{"body":{"type":"object","properties":{"amount":{"type":"number","maximum":%d}},"required":["amount"],"additionalProperties":false}},"required":["body"],"additionalProperties":false}`
+const atMost = `{"type":"object","properties":{"body":{"type":"object","properties":{"amount":{"type":"number","maximum":%d}},"required":["amount"],"additionalProperties":false},"query":{"type":"object","additionalProperties":false}},"required":["query","body"],"additionalProperties":false}`
 
 func TestRenew(t *testing.T) {
 	h := newHouse(t)

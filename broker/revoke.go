@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
 )
 
 // revokeGrant handles DELETE /v1/grants/{id}. Revoking what is over is done, for
@@ -33,8 +35,13 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	if !known {
 		g, task = nobodysGrant(b.cfg.Catalog.Servers[0].Tools[0].ID, r.now)
 	}
-	ds, why := b.decide(ctx, r, []grants.Input{b.mayRevoke(r, g, task)})
-	r.decided(ds)
+	in := b.mayRevoke(r, g, task)
+	ds, why := b.decide(ctx, r, []grants.Input{in})
+	if known {
+		r.decided(ds, why, in)
+	} else {
+		r.decidedOnNothing(ds)
+	}
 	if why == grants.Undecided {
 		return refused(why, "")
 	}
@@ -104,10 +111,16 @@ func (b *Broker) revokeMany(ctx context.Context, r *request) reply {
 	if rep.why != grants.None {
 		return rep
 	}
-	ds, why := b.decide(ctx, r, in)
-	r.decided(ds)
+	if !b.pay(r, len(in), perToken) {
+		return refused(grants.Limit, "")
+	}
+	ds, why := b.decideAll(ctx, r, in)
+	r.decided(ds, why, in[0])
 	if why == grants.Policy {
 		return refused(why, "policy does not permit you to revoke any grant whatever of "+f.Key+": revoke those that you may one by one")
+	}
+	if why == grants.Conflict {
+		return refused(why, "the policies changed while they were asked: ask again")
 	}
 	if why != grants.None {
 		return refused(why, "")
@@ -119,6 +132,26 @@ func (b *Broker) revokeMany(ctx context.Context, r *request) reply {
 		status: http.StatusOK, body: fenceAnswer{f.Scope, f.Key, stateRevoked},
 		done: "the grants are revoked, but that is not on record: ask again until it is",
 	}
+}
+
+// atOnce is how many questions of a long list are put to policy at once.
+const atOnce = 64
+
+// decideAll is decide for a list that can be long: the first no ends it. All
+// answers are of one revision, so that no reload splits the decision; Conflict if
+// there was one in between.
+func (b *Broker) decideAll(ctx context.Context, r *request, in []grants.Input) (all []grants.Decision, why grants.Reason) {
+	for some := range slices.Chunk(in, atOnce) {
+		ds, why := b.decide(ctx, r, some)
+		all = append(all, ds...)
+		if why != grants.None {
+			return all, why
+		}
+		if ds[0].Revision != all[0].Revision {
+			return all, grants.Conflict
+		}
+	}
+	return all, grants.None
 }
 
 // aims notes on record what is to be revoked.
@@ -147,7 +180,7 @@ func (b *Broker) wholesale(r *request, q url.Values) (grants.Fence, []grants.Inp
 		return f, []grants.Input{b.mayRevoke(r, g, task)}, reply{}
 	}
 	f.Scope, f.Key = grants.ScopeAgent, q.Get("agent")
-	agent, ok := agentOf(f.Key)
+	agent, ok := identity.ParseAgent(f.Key)
 	if !ok {
 		return f, nil, refused(grants.Malformed, "agent: write ISSUER-ALIAS/SUBJECT")
 	}

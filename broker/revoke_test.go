@@ -8,9 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
 )
 
@@ -197,4 +199,54 @@ func TestB09RevokeWhileCallsRun(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRevokeAllOfMany tools: the first no ends the asking, all of it is paid for,
+// and policies that change in between decide nothing.
+func TestRevokeAllOfMany(t *testing.T) {
+	const tools = 1000
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		text.WriteString("servers:\n- {id: a, resource: \"https://a.internal\", upstream: \"127.0.0.1:1\", http: [")
+		for i := range tools {
+			fmt.Fprintf(&text, "{tool: t%d, method: GET, path: /t%d},", i, i)
+		}
+		text.WriteString("]}\n")
+		h := newHouse(t, func(c *Config) {
+			var err error
+			if c.Catalog, err = catalog.Parse("tools.yaml", []byte(text.String())); err != nil {
+				t.Fatal(err)
+			}
+		})
+		const all = "DELETE /v1/grants?agent=corp/bot"
+		h.refuse(all, h.as("bot"), "", 403, grants.Policy)
+		if n := len(h.questions()); n != atOnce {
+			t.Errorf("%d questions after a no", n)
+		}
+		h.must(all, h.as("op", "ops"), "")
+		if n := len(h.questions()); n != tools {
+			t.Errorf("%d questions before a yes", n)
+		}
+		h.limits = newLimits(15) // 30 at once; each takes 1 as a request and 10 for its questions
+		for i, want := range []int{403, 403, 429} {
+			if status, m := h.json(all, h.as("bot"), ""); status != want {
+				t.Errorf("number %d: %d %v", i, status, m)
+			}
+		}
+		h.limits = newLimits(1000)
+		old, asked := grants.Digest{9}, 0
+		h.rule(func(in grants.Input) grants.Decision {
+			if asked++; asked > atOnce {
+				h.rev = old
+			}
+			return houseRules(in)
+		}, nil)
+		rev := h.cfg.Table.Rev()
+		if help := h.refuse(all, h.as("op", "ops"), "", 409, grants.Conflict); !strings.Contains(help, "changed while") {
+			t.Error(help)
+		}
+		if h.cfg.Table.Rev() != rev {
+			t.Error("something was written")
+		}
+	})
 }

@@ -89,7 +89,8 @@ func (b *Broker) sweep(ctx context.Context, some []grants.Live) (fenced int, err
 	for i, l := range some {
 		said := ds[begin:ends[i]]
 		begin = ends[i]
-		if permits(said) {
+		why := objection(said)
+		if why == grants.None {
 			continue
 		}
 		g := l.Grant()
@@ -98,7 +99,7 @@ func (b *Broker) sweep(ctx context.Context, some []grants.Live) (fenced int, err
 			Agent: g.Agent.ID(), Requester: g.Requester.ID(), Client: g.Client, Tool: g.Tool, Task: g.Task, Grant: g.ID,
 			Outcome: audit.Deny, Reason: grants.PolicyChanged, Rev: b.cfg.Table.Rev().String(),
 		}
-		say(&rec, said)
+		say(&rec, said, why)
 		records = append(records, rec)
 		fences = append(fences, grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.PolicyChanged, Until: g.Expires})
 	}
@@ -122,14 +123,4 @@ func (b *Broker) sweep(ctx context.Context, some []grants.Live) (fenced int, err
 		}
 	}
 	return fenced, b.settle(last)
-}
-
-// permits reports whether all of a grant's questions are answered by yes.
-func permits(ds []grants.Decision) bool {
-	for _, d := range ds {
-		if refusal(d) != grants.None {
-			return false
-		}
-	}
-	return true
 }

@@ -12,7 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/strictjson"
+	"github.com/toolgrant/toolgrant/token"
 )
 
 // taskRequest is the body of POST /v1/tasks.
@@ -54,7 +56,6 @@ func answerTask(t *grants.Task, state string) taskAnswer {
 const (
 	maxKind   = 64 // bytes
 	maxAgents = 64
-	maxAgent  = 320 // bytes
 )
 
 // startTask handles POST /v1/tasks.
@@ -67,10 +68,9 @@ func (b *Broker) startTask(ctx context.Context, r *request) reply {
 		return refused(why, detail)
 	}
 	r.records[0].Task = task.ID
-	ds, why := b.decide(ctx, r, []grants.Input{{
-		Action: grants.ActionStartTask, Requester: task.Owner, Principal: task.Owner, Task: task, At: r.now,
-	}})
-	r.decided(ds)
+	in := grants.Input{Action: grants.ActionStartTask, Requester: task.Owner, Principal: task.Owner, Task: task, At: r.now}
+	ds, why := b.decide(ctx, r, []grants.Input{in})
+	r.decided(ds, why, in)
 	if why != grants.None {
 		return refused(why, "")
 	}
@@ -106,8 +106,8 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 		return nil, grants.Malformed, "body: " + err.Error()
 	}
 	switch {
-	case req.Kind == "" || len(req.Kind) > maxKind || !printable(req.Kind):
-		return nil, grants.Malformed, fmt.Sprintf(`"kind" is 1 to %d printable bytes`, maxKind)
+	case !validKind(req.Kind):
+		return nil, grants.Malformed, fmt.Sprintf(`"kind" is 1 to %d bytes that print, with no blank among them`, maxKind)
 	case len(req.Agents) > maxAgents:
 		return nil, grants.Malformed, fmt.Sprintf(`"agents" has at most %d entries`, maxAgents)
 	}
@@ -116,7 +116,7 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 		agents = []string{r.who.Principal.ID()}
 	}
 	for _, a := range agents {
-		if _, ok := agentOf(a); !ok {
+		if _, ok := identity.ParseAgent(a); !ok {
 			return nil, grants.Malformed, fmt.Sprintf("agent %q: write ISSUER-ALIAS/SUBJECT", cut(a))
 		}
 	}
@@ -140,15 +140,8 @@ func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
 	}, grants.None, ""
 }
 
-// agentOf reads an agent id: who that is without what an identity token would
-// say of it.
-func agentOf(id string) (grants.Principal, bool) {
-	alias, sub, ok := strings.Cut(id, "/")
-	if !ok || alias == "" || sub == "" || len(id) > maxAgent || !printable(id) {
-		return grants.Principal{}, false
-	}
-	return grants.Principal{Issuer: alias, Subject: sub}, true
-}
+// validKind is the rule for kinds of task: what prints, and no blank.
+func validKind(s string) bool { return token.ValidText(s, maxKind) && !strings.Contains(s, " ") }
 
 // endOf is the fence that ends a task.
 func endOf(task *grants.Task) grants.Fence {
@@ -205,10 +198,13 @@ func (b *Broker) ownTask(ctx context.Context, r *request, id, action string) (*g
 	if !known {
 		task = nobodysTask(r.now)
 	}
-	ds, why := b.decide(ctx, r, []grants.Input{{
-		Action: action, Requester: r.who.Principal, Principal: r.who.Principal, Task: task, At: r.now,
-	}})
-	r.decided(ds)
+	in := grants.Input{Action: action, Requester: r.who.Principal, Principal: r.who.Principal, Task: task, At: r.now}
+	ds, why := b.decide(ctx, r, []grants.Input{in})
+	if known {
+		r.decided(ds, why, in)
+	} else {
+		r.decidedOnNothing(ds)
+	}
 	switch {
 	case why == grants.Undecided:
 		return nil, why
@@ -265,8 +261,4 @@ func seconds(n, least int64) (time.Duration, bool) {
 		return 0, false
 	}
 	return time.Duration(min(n, 10*365*24*3600)) * time.Second, true
-}
-
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r == 0x7f || r == 0xfffd })
 }

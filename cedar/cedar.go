@@ -1,7 +1,8 @@
 // Package cedar decides by Cedar policies (https://docs.cedarpolicy.com). Load
 // reads a directory into a Set, and a Live follows a directory that changes;
-// both are grants.Deciders. SchemaText, ExampleInput and Set.DecideExample are
-// for people who write policies. No Cedar type leaves this package.
+// both are grants.Deciders. SchemaText, Set.Warnings, Set.Baseline,
+// Set.ExampleInput and Set.DecideExample are for people who write policies. No
+// Cedar type leaves this package.
 //
 // Invariants:
 //   - A Set never changes: a reload makes another one, and a batch is decided
@@ -9,8 +10,8 @@
 //   - What does not load changes nothing: the last good Set stays in force.
 //   - A Set that was loaded has been validated against the schema that the
 //     catalogue gives (SchemaText), and every tool, server, set, action, group,
-//     kind and member that it names exists (members says where that cannot be
-//     known).
+//     kind, issuer, type and member that it names exists (members says where
+//     that cannot be known).
 //   - Cedar skips a policy that errs, so an erring forbid would vanish: any
 //     evaluation error denies.
 //   - Policy sees all of a call's input, exactly, but for what the catalogue
@@ -37,6 +38,7 @@ type Config struct {
 	Dir     string           // holds *.cedar and, if there is one, entities.json
 	Catalog *catalog.Catalog // required
 	Groups  []string         // groups that identities are mapped to; policy may name them beside those of entities.json
+	Aliases []string         // of all who vouch for agents, issuers and certificates: an agent's id is ALIAS/SUBJECT; empty: any
 }
 
 // Set is one validated set of policies with its entities. It is safe for
@@ -44,6 +46,7 @@ type Config struct {
 type Set struct {
 	*world   // what no request changes
 	revision grants.Digest
+	warnings []string
 	ids      []string         // sorted
 	tools    map[string]*tool // SERVER/TOOL -> its routes and input
 	kinds    map[string]kind  // task kind that a policy's scope names -> its routes
@@ -86,11 +89,11 @@ func read(cfg Config) (*Set, fingerprint, error) {
 }
 
 func load(src source, cfg Config) (*Set, error) {
-	w, err := newWorld(cfg.Catalog)
+	w, err := newWorld(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := addEntities(w.base, src.entities, cfg.Groups); err != nil {
+	if err := w.addEntities(src.entities, cfg.Groups); err != nil {
 		return nil, err
 	}
 	policies, err := parsePolicies(src.policies)
@@ -102,18 +105,23 @@ func load(src source, cfg Config) (*Set, error) {
 	}
 	s := newSet(policies, w)
 	s.revision = src.digest(cfg)
+	s.warnings = warnings(policies, w, cfg)
 	return s, nil
 }
 
 // world is what policies may name: all that the catalogue declares and, in
 // base, what addEntities adds to it.
 type world struct {
-	inputs map[string]*shape // SERVER/TOOL -> its input
-	schema *resolved.Schema
-	base   cedargo.EntityMap
+	catalog  *catalog.Catalog
+	aliases  []string          // of all who vouch for agents; empty: not known, and not checked
+	inputs   map[string]*shape // SERVER/TOOL -> its input
+	schema   *resolved.Schema
+	base     cedargo.EntityMap
+	declared []declaration // by entities.json, in its order
 }
 
-func newWorld(c *catalog.Catalog) (*world, error) {
+func newWorld(cfg Config) (*world, error) {
+	c := cfg.Catalog
 	inputs, err := shapes(c)
 	if err != nil {
 		return nil, err
@@ -122,7 +130,7 @@ func newWorld(c *catalog.Catalog) (*world, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schema of the catalogue: %w", err)
 	}
-	return &world{inputs: inputs, schema: schema, base: catalogEntities(c, schema)}, nil
+	return &world{catalog: c, aliases: cfg.Aliases, inputs: inputs, schema: schema, base: catalogEntities(c, schema)}, nil
 }
 
 func newSet(policies []*parsed, w *world) *Set {

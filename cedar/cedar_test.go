@@ -208,6 +208,23 @@ func TestRefused(t *testing.T) {
 		{"has: behind an if", []string{"p.cedar", when(pay, `(if context has grant then principal else context.requester) has team`)}, []string{"p.cedar:3:", `has no member "team"`}},
 		{"has: behind a short cut", []string{"p.cedar", when(pay, `true || context has garnt`)}, []string{"p.cedar:3:", `did you mean "grant"?`}},
 		{"has: chains that end nowhere", []string{"p.cedar", when(pay, strings.Repeat("context has input"+strings.Repeat(".body", 64)+" || ", 60)+"true")}, []string{"p.cedar:3:", `context.input.body has no member "body"`}},
+		{"is: misspelt type", []string{"p.cedar", when(pay, `resource is T::Tol`)}, []string{"p.cedar:3:", `there is no entity type Toolgrant::Tol; did you mean "Toolgrant::Tool"?`}},
+		{"is: misspelt type of the principal", []string{"p.cedar", when(pay, `principal is T::Agnt`)}, []string{"p.cedar:3:", `did you mean "Toolgrant::Agent"?`}},
+		{"is: misspelt type of an owner", []string{"p.cedar", when(pay, `context has grant && context.grant.owner is T::Agnt`)}, []string{"p.cedar:3:", `did you mean "Toolgrant::Agent"?`}},
+		{"is: misspelt type, in", []string{"p.cedar", when(pay, `true && (resource is T::Tol in T::ToolSet::"write")`)}, []string{"p.cedar:3:", `did you mean "Toolgrant::Tool"?`}},
+		{"is: no namespace", []string{"p.cedar", when(pay, `resource is Tool`)}, []string{"p.cedar:3:", `there is no entity type Tool;`}},
+		{"is: never", []string{"p.cedar", when(pay, `resource is T::ToolServer`)}, []string{"p.cedar:3:", `resource is never a Toolgrant::ToolServer; there are: Toolgrant::Tool`}},
+		{"is: never, in", []string{"p.cedar", when(pay, `context.requester is T::AgentGroup in T::AgentGroup::"ops"`)}, []string{"p.cedar:3:", `context.requester is never a Toolgrant::AgentGroup`}},
+		{"is: in what it never is in", []string{"p.cedar", when(pay, `principal is T::Agent in T::ToolSet::"write"`)}, []string{"p.cedar:1:", `principal is of the type Toolgrant::Agent, so that "in" with one of Toolgrant::ToolSet never holds`}},
+		{"in: of another type", []string{"p.cedar", when(pay, `resource in T::AgentGroup::"ops"`)}, []string{"p.cedar:1:", `resource is of the type Toolgrant::Tool, so that "in"`}},
+		{"in: a list of another type", []string{"p.cedar", when(pay, `principal in [ T::ToolSet::"write", T::ToolServer::"bank"]`)}, []string{"p.cedar:1:", `one of Toolgrant::ToolServer or Toolgrant::ToolSet never holds`}},
+		{"equal to another type", []string{"p.cedar", when(pay, ` T::ToolServer::"bank" != resource`)}, []string{"p.cedar:1:", `so that "==" with one of Toolgrant::Tool never holds`}},
+		{"scope: another tool's call", []string{"p.cedar", rule(`principal, action == T::Action::"call:bank/pay", resource == T::Tool::"reports/export"`)}, []string{"p.cedar:3:", `policy "a": its scope matches nothing`}},
+		{"scope: a server without the tool", []string{"p.cedar", rule(`principal, action in [ T::Action::"call:bank/pay", T::Action::"call:reports/export"], resource in T::ToolServer::"github"`)}, []string{"p.cedar:3:", "its scope matches nothing"}},
+		{"scope: a set without the tool", []string{"p.cedar", rule(`principal, action == T::Action::"call:bank/pay", resource is T::Tool in T::ToolSet::"read"`)}, []string{"p.cedar:3:", "its scope matches nothing"}},
+		{"record: a member of the input", []string{"p.cedar", when(pay, `context has input && {i: context.input}.i.body has bdy`)}, []string{"p.cedar:3:", `.bdy is taken of a record that the policy itself writes`}},
+		{"record: a member of the principal", []string{"p.cedar", when(pay, `(if true then {p: principal} else {p: principal})["p"] has team`)}, []string{"p.cedar:3:", `.team is taken of a record that the policy itself writes`}},
+		{"record: its own member", []string{"p.cedar", when(pay, `{a: 1} has b`)}, []string{"p.cedar:3:", `.b is taken of a record`}},
 		{"sums: misspelt", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/amuont")`)}, []string{"p.cedar:3:", `did you mean "/body/amount"?`}},
 		{"sums: not a number", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/to")`)}, []string{"p.cedar:3:", `context.sums never has "/body/to"`}},
 		{"sums: opaque", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains("/body/memo")`)}, []string{"p.cedar:3:", `context.sums never has "/body/memo"`}},
@@ -217,6 +234,13 @@ func TestRefused(t *testing.T) {
 		{"sums: any of a set, turned round", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `["/body/a"].containsAny(context.sums)`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
 		{"sums: all of a set", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `context.sums.containsAll(["/body/a"])`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
 		{"sums: equal to a set", []string{"p.cedar", when(`principal, action == T::Action::"ask_for", resource`, `["/body/a"] != context.sums`)}, []string{"p.cedar:3:", `context.sums never has "/body/a"`}},
+		{"sums in a form that hides it: an if around it", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `(if true then context.sums else context.sums).contains("/body/amount")`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: a record", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `{s: context.sums}.s.contains("/body/amount")`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: an if in it", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains(if true then "/body/amount" else "/body/x")`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: an element of a set", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.containsAny([if true then "/body/amount" else "/body/x"])`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: another text", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums.contains(context.task.id)`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: itself", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.sums == context.sums`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
+		{"sums in a form that hides it: a set around it", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `[["/body/amount"]].contains(context.sums)`)}, []string{"p.cedar:1:", "context.sums may only be compared"}},
 		{"long pattern", []string{"p.cedar", when(pay, "true\n&& principal.subject like \"*"+strings.Repeat("a", maxPattern)+"\"")}, []string{"p.cedar:4:", "256 bytes"}},
 		{"unguarded tag", []string{"p.cedar", when(pay, `principal.getTag("team") == "a"`)}, []string{"p.cedar:1:", "team"}},
 		{"bad decimal", []string{"p.cedar", when(pay, `context has input && context.input.body.amount == decimal("1")`)}, []string{"p.cedar:1:", `decimal("1.0")`}},
@@ -279,6 +303,60 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// The guard that an error gives is one that loads, and there is no other error.
+func TestGuards(t *testing.T) {
+	c, err := catalog.Load(filepath.Join(dir(t, "tools.yaml", `servers:
+- id: docs
+  resource: https://docs.internal
+  upstream: 127.0.0.1:9200
+  http:
+  - tool: find
+    method: POST
+    path: /find
+    query: {in: {type: string}}
+    header: {x-tenant: {type: string}}
+    body: {type: object, properties: {a.b: {type: object, properties: {é: {type: string}}}, to: {type: string}, extra: {type: object, required: [ref], properties: {ref: {type: string}}}}}
+`), "tools.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const find = `action == T::Action::"call:docs/find"`
+	for _, tt := range []struct{ name, scope, access, want string }{
+		{"all of the path", find, `context.input.body.to == "csv"`, `context has input.body.to`},
+		{"a required member", find, `context.input.body.extra.ref == "x"`, `context has input.body.extra`},
+		{"what is guarded in part", find, `context has input && context.input.body.to == "x"`, `context has input.body.to`},
+		{"a grant", find, `context.grant.owner == principal`, `context has grant`},
+		{"of another action", `action == T::Action::"grant"`, `context.max_calls < 3`, `context has max_calls`},
+		{"two of them", find, `context.input.body.to == context.grant.id`, `context has grant && context has input.body.to`},
+		{"a name that is no identifier", find, `context.input.header["x-tenant"] == "a"`, `context has input.header && context.input.header has "x-tenant"`},
+		{"a name that is a keyword", find, `context.input.query["in"] == "a"`, `context has input.query && context.input.query has "in"`},
+		{"a name with a dot, and what is in it", find, `context.input.body["a.b"]["é"] == "a"`,
+			`context has input.body && context.input.body has "a.b" && context.input.body["a.b"] has "é"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			load := func(condition string) error {
+				_, err := Load(Config{Dir: dir(t, "p.cedar", long(`@id("a") permit (principal, `+tt.scope+", resource)\nwhen { "+condition+" };")), Catalog: c})
+				return err
+			}
+			err := load(tt.access)
+			if err == nil {
+				t.Fatal("it loads without a guard")
+			}
+			var guards []string
+			for line := range strings.Lines(err.Error()) {
+				_, guard, _ := strings.Cut(strings.TrimSpace(line), "ask for it first: ")
+				guards = append(guards, strings.TrimSuffix(guard, " && …"))
+			}
+			if got := strings.Join(guards, " && "); got != tt.want {
+				t.Errorf("the guard is %q, not %q: %v", got, tt.want, err)
+			}
+			if err := load(tt.want + " && " + tt.access); err != nil {
+				t.Errorf("guarded so, it does not load: %v", err)
+			}
+		})
+	}
+}
+
 func blank(name string) []string {
 	return []string{name + ".cedar", strings.Repeat(" ", maxFile-10)}
 }
@@ -331,8 +409,14 @@ func TestNamesThatExist(t *testing.T) {
 		`(principal, action in T::Action::"call", resource) when { context has input.body.urgent && context.input.body.urgent }`,
 		`(principal, action in T::Action::"call", resource in T::ToolServer::"github") when { context has input.query.number && context.input.query.number > 3 }`,
 		`(principal, action, resource) when { context has max_calls || context has grant || context has agent || context has task && context.task has ttl }`,
+		`(principal, action in [ T::Action::"call:bank/pay", T::Action::"call:reports/export"], resource in T::ToolServer::"bank")`,
+		`(principal, action in [ T::Action::"grant", T::Action::"start_task"], resource)`,
+		`(principal, action == T::Action::"revoke", resource is T::Tool in T::ToolSet::"read")`,
+		`(principal, action, resource) when { action is T::Action && action in T::Action::"call" && principal is T::Agent && (resource is T::TaskKind || resource is T::Tool in T::ToolServer::"bank") }`,
+		`(principal, action == T::Action::"grant", resource) when { principal in [ T::AgentGroup::"ops"] || principal in T::Agent::"corp/a" || resource in [ T::ToolSet::"read", T::ToolSet::"write"] || principal == context.task.owner }`,
+		`(principal, action == T::Action::"grant", resource) when { context.sums.isEmpty() || ["/body/amount"].containsAll(context.sums) || context.sums != ["/body/x"] }`,
 		`(principal, action == T::Action::"start_task", resource) when { context.task has ttl && context.task.owner has subject && principal has issuer }`,
-		`(principal, action == T::Action::"call:bank/pay", resource) when { context has input.body.lines && {a: 1} has b || context has input.body.extra.ref }`,
+		`(principal, action == T::Action::"call:bank/pay", resource) when { context has input.body.lines || context has input.body.extra.ref }`,
 		`(principal, action, resource is T::Tool) when { context has sums && context.sums.containsAny(["/body/amount", "/body/number", "/query/number"]) }`,
 		`(principal, action == T::Action::"grant", resource == T::Tool::"bank/pay") when { context.sums == ["/body/amount", "/body/x"] && principal.subject like "` + strings.Repeat("a", maxPattern-3) + `*" }`,
 	} {

@@ -94,7 +94,7 @@ func (s *Set) aim(q *question) (resolved.Action, error) {
 	case r.Principal.Type != agentType:
 		return action, fmt.Errorf("principal: %s is not an %s", r.Principal, agentType)
 	}
-	if err := checkMention(s.base, r.Principal); err != nil {
+	if err := s.checkMention(r.Principal); err != nil {
 		return action, fmt.Errorf("principal: %w", err)
 	}
 	if r.Resource.Type == kindType { // a task may be of a kind that nothing declares
@@ -245,6 +245,9 @@ func (s *Set) believe(q *question, entities []entityText) error {
 		}
 	}
 	for _, uid := range agentsIn(nil, q.request.Principal, q.request.Context) {
+		if err := s.checkMention(uid); err != nil {
+			return err
+		}
 		p, there := agents[uid]
 		if !there {
 			named, _ := agentOf(string(uid.ID))

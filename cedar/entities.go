@@ -81,32 +81,37 @@ func (u uidText) uid() (cedargo.EntityUID, error) {
 	return cedargo.NewEntityUID(cedargo.EntityType(u.Type), cedargo.String(u.ID)), nil
 }
 
+// declaration is an entity of entities.json.
+type declaration struct {
+	uid  cedargo.EntityUID
+	line int
+}
+
 // addEntities adds what entities.json declares and the groups that identities
 // are mapped to. It may declare groups, task kinds and agents; all else comes
 // from the catalogue.
-func addEntities(base cedargo.EntityMap, text []byte, groups []string) error {
-	declared := map[cedargo.EntityUID]int{} // entity -> line
+func (w *world) addEntities(text []byte, groups []string) error {
 	if text != nil {
-		if err := readEntities(base, text, declared); err != nil {
+		if err := w.readEntities(text); err != nil {
 			return err
 		}
 	}
 	for _, name := range groups {
 		uid := cedargo.NewEntityUID(groupType, cedargo.String(name))
-		if _, ok := base[uid]; !ok {
-			put(base, uid)
+		if _, ok := w.base[uid]; !ok {
+			put(w.base, uid)
 		}
 	}
 	var faults faults
-	for uid, line := range declared {
-		if err := checkAncestors(base, uid); err != nil {
-			faults.add("%s:%d: %w", entitiesFile, line, err)
+	for _, d := range w.declared {
+		if err := checkAncestors(w.base, d.uid); err != nil {
+			faults.add("%s:%d: %w", entitiesFile, d.line, err)
 		}
 	}
 	return faults.join()
 }
 
-func readEntities(base cedargo.EntityMap, text []byte, declared map[cedargo.EntityUID]int) error {
+func (w *world) readEntities(text []byte) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(text))
 	at := func(offset int64, err error) error {
 		return fmt.Errorf("%s:%d: %w", entitiesFile, lineAt(text, int(offset)), err)
@@ -129,14 +134,15 @@ func readEntities(base cedargo.EntityMap, text []byte, declared map[cedargo.Enti
 		if err := json.Unmarshal(raw, &e, json.RejectUnknownMembers(true)); err != nil {
 			return at(start, entityError(err))
 		}
-		entity, err := e.entity()
+		entity, err := w.entity(e)
 		if err != nil {
 			return at(start, err)
 		}
-		if _, twice := base[entity.UID]; twice {
+		if _, twice := w.base[entity.UID]; twice {
 			return at(start, fmt.Errorf("%s is declared twice", entity.UID))
 		}
-		base[entity.UID], declared[entity.UID] = entity, lineAt(text, int(start))
+		w.base[entity.UID] = entity
+		w.declared = append(w.declared, declaration{entity.UID, lineAt(text, int(start))})
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return at(dec.InputOffset(), err)
@@ -160,7 +166,7 @@ func entityError(err error) error {
 	return fmt.Errorf(`%s is not what is expected; an entity is {"uid": {"type": …, "id": …}, "attrs": {}, "parents": [{"type": …, "id": …}]}`, cmp.Or(e.JSONPointer, "it"))
 }
 
-func (e entityText) entity() (cedargo.Entity, error) {
+func (w *world) entity(e entityText) (cedargo.Entity, error) {
 	uid, err := e.UID.uid()
 	if err != nil {
 		return cedargo.Entity{}, err
@@ -176,9 +182,9 @@ func (e entityText) entity() (cedargo.Entity, error) {
 			return cedargo.Entity{}, fmt.Errorf("%s: a task kind has no parents", uid)
 		}
 	case agentType:
-		p, ok := agentOf(string(uid.ID))
-		if !ok {
-			return cedargo.Entity{}, fmt.Errorf("%s: an agent's id is ISSUER/SUBJECT", uid)
+		p, err := w.agent(uid)
+		if err != nil {
+			return cedargo.Entity{}, err
 		}
 		entity.Attributes = agentAttributes(&p)
 	default:
@@ -223,6 +229,29 @@ func checkAncestors(base cedargo.EntityMap, uid cedargo.EntityUID) error {
 		}
 	}
 	return nil
+}
+
+// reach adds an entity and all its ancestors to those that are reached.
+func (w *world) reach(uid cedargo.EntityUID, reached map[cedargo.EntityUID]bool) {
+	if reached[uid] {
+		return
+	}
+	reached[uid] = true
+	for parent := range w.base[uid].Parents.All() {
+		w.reach(parent, reached) // not deep: checkAncestors
+	}
+}
+
+// agent reads the id of an agent that there can be: one of a known issuer.
+func (w *world) agent(uid cedargo.EntityUID) (grants.Principal, error) {
+	p, ok := agentOf(string(uid.ID))
+	if !ok {
+		return p, fmt.Errorf("%s: an agent's id is ISSUER/SUBJECT", uid)
+	}
+	if len(w.aliases) > 0 && !slices.Contains(w.aliases, p.Issuer) {
+		return p, fmt.Errorf("%s: no issuer of identities has the alias %q%s", uid, p.Issuer, suggest(p.Issuer, slices.Values(w.aliases)))
+	}
+	return p, nil
 }
 
 // agentOf splits an agent id, ISSUER/SUBJECT. An issuer's alias has no slash;

@@ -18,23 +18,20 @@ import (
 // ExampleInput returns a question as DecideExample takes it: a JSON document
 // with plausible values for all that policy can see of an action. The action is
 // start_task, end_task, grant, ask_for, revoke or call; all but the first two
-// are about a tool, SERVER/TOOL.
+// are about a tool, SERVER/TOOL. The names in it are those of the set: a group
+// that a policy permits to do it, and the first agent and kind of entities.json.
 //
 // Its members principal, action, resource and context are what Cedar's own
 // command line takes for a request (cedar authorize --request-json), and
 // entities what it takes for entities
 // (https://docs.cedarpolicy.com/auth/entities-syntax.html).
-func ExampleInput(c *catalog.Catalog, action, toolID string) ([]byte, error) {
-	in, err := exampleOf(c, action, toolID)
-	if err != nil {
-		return nil, fmt.Errorf("example input: %w", err)
-	}
-	w, err := newWorld(c)
+func (s *Set) ExampleInput(action, toolID string) ([]byte, error) {
+	in, err := s.exampleOf(action, toolID)
 	if err != nil {
 		return nil, fmt.Errorf("example input: %w", err)
 	}
 	var q question
-	if why := newSet(nil, w).ask(&in, &q); why != grants.None {
+	if why := s.ask(&in, &q); why != grants.None {
 		return nil, fmt.Errorf("example input: %s: %s", in.Action, why)
 	}
 	return q.document()
@@ -69,19 +66,17 @@ func (q *question) document() ([]byte, error) {
 }
 
 // exampleOf makes up a question in which nothing that policy can see is absent.
-func exampleOf(c *catalog.Catalog, action, toolID string) (grants.Input, error) {
-	agent := grants.Principal{Issuer: "corp", Subject: "ci-1", Groups: []string{"ci"}, Tags: map[string]string{"team": "build"}}
-	orchestrator := grants.Principal{Issuer: "corp", Subject: "release-bot", Groups: []string{"orchestrators"}}
+func (s *Set) exampleOf(action, toolID string) (grants.Input, error) {
 	at := time.Unix(0, 0)
-	task := &grants.Task{
-		ID: grants.TaskPrefix + strings.Repeat("a", 26), Kind: "release", Owner: orchestrator,
-		Agents: []string{agent.ID()}, Deadline: at.Add(time.Hour),
-	}
-	in := grants.Input{Action: action, Requester: orchestrator, Principal: orchestrator, Task: task, At: at}
+	task := &grants.Task{ID: grants.TaskPrefix + strings.Repeat("a", 26), Kind: s.exampleKind(), Deadline: at.Add(time.Hour)}
+	in := grants.Input{Action: action, Task: task, At: at}
+	start := s.kindRoute(actionUID(grants.ActionStartTask), task.Kind)
 	if action == grants.ActionStartTask || action == grants.ActionEndTask {
 		if toolID != "" {
 			return in, fmt.Errorf("%s is about a kind of task, not about the tool %s", action, toolID)
 		}
+		task.Owner = s.cast("orchestrator-1", s.kindRoute(actionUID(action), task.Kind), start)
+		in.Principal, in.Requester = task.Owner, task.Owner
 		return in, nil
 	}
 
@@ -90,21 +85,33 @@ func exampleOf(c *catalog.Catalog, action, toolID string) (grants.Input, error) 
 	if !slices.Contains(actions, action) {
 		return in, fmt.Errorf("no action %q%s", action, suggest(action, slices.Values(actions)))
 	}
-	t, known := c.Tool(toolID)
+	t, known := s.catalog.Tool(toolID)
 	if !known {
-		var all []string
-		for i := range c.Servers {
-			for _, t := range c.Servers[i].Tools {
-				all = append(all, t.ID)
-			}
-		}
-		return in, fmt.Errorf("%s is about a tool, and %q is none of the catalogue%s", action, toolID, suggest(toolID, slices.Values(all)))
+		return in, fmt.Errorf("%s is about a tool, and %q is none of the catalogue%s", action, toolID, suggest(toolID, names(s.tools)))
 	}
-	in.Tool = t.ID
+	routes := s.tools[t.ID]
+	agent := s.cast("agent-1", routes.grant, routes.call)
+	agent.Tags = map[string]string{"team": "build"}
+	asks := start
+	switch action {
+	case grants.ActionAskFor, grants.ActionRevoke:
+		asks = routes.route(actionUID(action))
+	}
+	orchestrator := s.cast("orchestrator-1", asks, start)
+	if agent.ID() == orchestrator.ID() { // who asks for itself does not "ask_for"
+		agent.Subject += "-2"
+	}
+	task.Owner, task.Agents = orchestrator, []string{agent.ID()}
+	in.Principal, in.Requester, in.Tool = orchestrator, orchestrator, t.ID
 	in.Grant = &grants.Grant{
 		ID: grants.GrantPrefix + strings.Repeat("b", 26), Task: task.ID, Agent: agent, Requester: orchestrator, Tool: t.ID,
 		NotBefore: at.Add(-time.Minute), Expires: at.Add(4 * time.Minute),
 		Budgets: []grants.Budget{{Key: grants.TaskBudget(task.ID, t.ID, ""), Limit: 10}},
+	}
+	sums := map[string]bool{}
+	s.inputs[t.ID].sums("", sums)
+	if args := slices.Sorted(names(sums)); len(args) > 0 {
+		in.Grant.Budgets = append(in.Grant.Budgets, grants.Budget{Key: grants.TaskBudget(task.ID, t.ID, args[0]), Arg: args[0], Limit: 1})
 	}
 	switch action {
 	case grants.ActionGrant:
@@ -113,21 +120,7 @@ func exampleOf(c *catalog.Catalog, action, toolID string) (grants.Input, error) 
 		in.Action, in.Principal, in.Requester = grants.ActionCall+t.ID, agent, agent
 		in.Args = exampleArg(t.Input())
 	}
-	return in, exampleSum(c, in.Grant)
-}
-
-// exampleSum adds a budget over the tool's first number, if it has one.
-func exampleSum(c *catalog.Catalog, g *grants.Grant) error {
-	inputs, err := shapes(c)
-	if err != nil {
-		return err
-	}
-	sums := map[string]bool{}
-	inputs[g.Tool].sums("", sums)
-	if args := slices.Sorted(names(sums)); len(args) > 0 {
-		g.Budgets = append(g.Budgets, grants.Budget{Key: grants.TaskBudget(g.Task, g.Tool, args[0]), Arg: args[0], Limit: 1})
-	}
-	return nil
+	return in, nil
 }
 
 // exampleArg makes up an argument of the schema, as strictjson would give it.

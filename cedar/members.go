@@ -12,20 +12,23 @@ import (
 	"github.com/toolgrant/toolgrant/grants"
 )
 
-// members looks for members (attributes of records and entities) and sums that
-// a policy names and that cannot exist. To Cedar's validator, "has" about an
-// attribute that no schema knows is no error but false, so that a misspelt
-// guard would switch its policy off, a forbid too.
+// members looks in a policy's conditions for names that cannot exist: members
+// (attributes of records and entities), types of entities, and texts (see
+// checkTexts). To Cedar's validator, "has" about an attribute that no schema
+// knows is no error but false, and so are "is" and "in" with a type that never
+// occurs, so that a misspelt guard would switch its policy off, a forbid too.
 //
-// What has no type without running the policy is not looked at: members of
-// records that the policy itself writes, and tags, which come from identities.
-// And a name need only exist for one of the actions and tools that the policy's
-// scope lets through: what narrows them down in its conditions does not count.
+// Members of a record that the policy itself writes have no type without
+// running it, so none may be taken. Tags, which come from identities, are not
+// looked at. And a name need only exist for one of the actions and tools that
+// the policy's scope lets through: what narrows them down in its conditions
+// does not count.
 type members struct {
 	p        *parsed
 	w        *world
 	contexts []resolved.RecordType // one for each action in the scope
 	resource []cedargo.EntityType  // of these actions
+	inputs   []*shape              // of the tools whose calls are in the scope
 	faults   *faults
 }
 
@@ -39,8 +42,11 @@ func checkMembers(p *parsed, w *world, faults *faults) {
 		if action.AppliesTo == nil || !lets(tree.Action, action.Entity) {
 			continue
 		}
-		if tool, ok := strings.CutPrefix(string(uid.ID), grants.ActionCall); ok && !m.about(tool) {
-			continue
+		if tool, ok := strings.CutPrefix(string(uid.ID), grants.ActionCall); ok {
+			if !m.about(tool) {
+				continue
+			}
+			m.inputs = append(m.inputs, w.inputs[tool])
 		}
 		m.contexts = append(m.contexts, action.AppliesTo.Context)
 		m.resource = append(m.resource, action.AppliesTo.Resources...)
@@ -54,36 +60,6 @@ func checkMembers(p *parsed, w *world, faults *faults) {
 // about reports whether the policy's scope lets the tool through.
 func (m *members) about(id string) bool {
 	return mayMatch(m.p.ast().Resource, cedargo.NewEntityUID(toolType, cedargo.String(id)), m.w.base)
-}
-
-// lets reports whether the scope lets the action through.
-func lets(scope ast.IsActionScopeNode, action cedargo.Entity) bool {
-	in := func(uid cedargo.EntityUID) bool { return action.UID == uid || action.Parents.Contains(uid) }
-	switch s := scope.(type) {
-	case ast.ScopeTypeEq:
-		return action.UID == s.Entity
-	case ast.ScopeTypeIn:
-		return in(s.Entity)
-	case ast.ScopeTypeInSet:
-		return slices.ContainsFunc(s.Entities, in)
-	}
-	return true
-}
-
-// mayMatch reports whether the scope lets the tool through.
-func mayMatch(scope ast.IsResourceScopeNode, tool cedargo.EntityUID, base cedargo.EntityMap) bool {
-	in := func(uid cedargo.EntityUID) bool { return tool == uid || base[tool].Parents.Contains(uid) }
-	switch s := scope.(type) {
-	case ast.ScopeTypeEq:
-		return tool == s.Entity
-	case ast.ScopeTypeIn:
-		return in(s.Entity)
-	case ast.ScopeTypeIs:
-		return s.Type == toolType
-	case ast.ScopeTypeIsIn:
-		return s.Type == toolType && in(s.Entity)
-	}
-	return true
 }
 
 // sums adds the JSON Pointers of the numbers in the input that policy sees.
@@ -105,22 +81,106 @@ func (m *members) check(n ast.IsNode) bool {
 		m.known(n.Arg, n.Value)
 	case ast.NodeTypeAccess:
 		m.known(n.Arg, n.Value)
-	case ast.NodeTypeContains:
-		m.checkSums(n.Left, n.Right)
-	case ast.NodeTypeContainsAny:
-		m.checkSums(n.Left, n.Right)
-	case ast.NodeTypeContainsAll:
-		m.checkSums(n.Left, n.Right)
+	case ast.NodeTypeIs:
+		m.is(n.Left, n.EntityType)
+	case ast.NodeTypeIsIn:
+		m.is(n.Left, n.EntityType)
+		m.mayBe(n.Left, "in", n.Entity, true)
+	case ast.NodeTypeIn:
+		m.mayBe(n.Left, "in", n.Right, true)
 	case ast.NodeTypeEquals:
-		m.checkSums(n.Left, n.Right)
+		m.mayBe(n.Left, "==", n.Right, false)
+		m.checkTexts(n.Left, n.Right)
 	case ast.NodeTypeNotEquals:
-		m.checkSums(n.Left, n.Right)
+		m.mayBe(n.Left, "==", n.Right, false)
+		m.checkTexts(n.Left, n.Right)
+	case ast.NodeTypeContains:
+		m.checkTexts(n.Left, n.Right)
+	case ast.NodeTypeContainsAny:
+		m.checkTexts(n.Left, n.Right)
+	case ast.NodeTypeContainsAll:
+		m.checkTexts(n.Left, n.Right)
+	case ast.NodeTypeLike:
+		m.checkLike(n)
 	}
 	return true
 }
 
+// is holds that an entity may be of the type.
+func (m *members) is(n ast.IsNode, t cedargo.EntityType) {
+	types, ok := m.typesOf(n)
+	may := map[string]bool{}
+	for _, is := range types {
+		e, entity := is.(resolved.EntityType)
+		ok = ok && entity
+		may[string(e)] = true
+	}
+	at := m.p.at(m.p.findType(t))
+	if _, declared := m.w.schema.Entities[t]; !declared && t != actionType {
+		m.faults.add("%s: policy %q: there is no entity type %s%s", at, m.p.id, t, suggest(string(t), names(m.w.schema.Entities)))
+	} else if ok && len(may) > 0 && !may[string(t)] {
+		m.faults.add("%s: policy %q: %s is never a %s%s", at, m.p.id, written(n), t, suggest(string(t), names(may)))
+	}
+}
+
+// mayBe holds that an entity may be another one, or in it, by their types. To
+// the validator, that it never is is only false.
+func (m *members) mayBe(n ast.IsNode, op string, other ast.IsNode, in bool) {
+	left, right := m.entitiesOf(n), m.entitiesOf(other)
+	for l := range left {
+		for r := range right {
+			if l == r || in && slices.Contains(m.w.schema.Entities[l].ParentTypes, r) {
+				return
+			}
+		}
+	}
+	if len(left) > 0 && len(right) > 0 {
+		m.faults.add("%s: policy %q: %s is of the type %s, so that %q with one of %s never holds", m.p.at(m.p.from), m.p.id,
+			written(n), oneOf(left), op, oneOf(right))
+	}
+}
+
+func oneOf(types map[cedargo.EntityType]bool) string {
+	return strings.Join(slices.Sorted(names(types)), " or ")
+}
+
+// entitiesOf gives the types of the entities that a node may be or, if it is a
+// set that is written out, that are in it; none where that is not known.
+func (m *members) entitiesOf(n ast.IsNode) map[cedargo.EntityType]bool {
+	elements := []ast.IsNode{n}
+	switch n := n.(type) {
+	case ast.NodeTypeSet:
+		elements = n.Elements
+	case ast.NodeValue:
+		if set, ok := n.Value.(cedargo.Set); ok {
+			elements = nil
+			for v := range set.All() {
+				elements = append(elements, ast.NodeValue{Value: v})
+			}
+		}
+	}
+	out := map[cedargo.EntityType]bool{}
+	for _, e := range elements {
+		types, ok := m.typesOf(e)
+		for _, t := range types {
+			entity, is := t.(resolved.EntityType)
+			ok = ok && is
+			out[cedargo.EntityType(entity)] = true
+		}
+		if !ok {
+			return nil
+		}
+	}
+	return out
+}
+
 // known holds that one of the types that the node may have has the member.
 func (m *members) known(of ast.IsNode, name cedargo.String) {
+	if takesOfRecord(of) {
+		m.faults.add("%s: policy %q: .%s is taken of a record that the policy itself writes, where a misspelt name could hide; write out what it is there",
+			m.p.at(m.p.findMember(string(name))), m.p.id, name)
+		return
+	}
 	types, ok := m.typesOf(of)
 	if !ok || len(types) == 0 {
 		return
@@ -135,6 +195,23 @@ func (m *members) known(of ast.IsNode, name cedargo.String) {
 	}
 	m.faults.add("%s: policy %q: %s has no member %q%s", m.p.at(m.p.findMember(string(name))), m.p.id,
 		written(of), string(name), suggest(string(name), names(all)))
+}
+
+// takesOfRecord reports whether the node is a record that the policy writes, or
+// is taken of one.
+func takesOfRecord(n ast.IsNode) bool {
+	switch n := n.(type) {
+	case ast.NodeTypeRecord:
+		return true
+	case ast.NodeValue:
+		_, record := n.Value.(cedargo.Record)
+		return record
+	case ast.NodeTypeAccess:
+		return takesOfRecord(n.Arg)
+	case ast.NodeTypeIfThenElse:
+		return takesOfRecord(n.Then) || takesOfRecord(n.Else)
+	}
+	return false
 }
 
 // typesOf gives the types that the node may have, one for each action in the
@@ -189,38 +266,6 @@ func (m *members) attributes(t resolved.IsType) (resolved.RecordType, bool) {
 		return m.w.schema.Entities[cedargo.EntityType(t)].Shape, true
 	}
 	return nil, false
-}
-
-// checkSums looks for the texts that context.sums is compared with, if it is
-// one of the two.
-func (m *members) checkSums(left, right ast.IsNode) {
-	if isSums(right) {
-		left, right = right, left
-	}
-	if !isSums(left) {
-		return
-	}
-	texts, _ := literals(right)
-	if one, single := literal(right); single {
-		texts = []string{one}
-	}
-	sums := map[string]bool{}
-	for id, input := range m.w.inputs {
-		if m.about(id) {
-			input.sums("", sums)
-		}
-	}
-	for _, arg := range texts {
-		if !sums[arg] {
-			m.faults.add("%s: policy %q: context.sums never has %q: in the input of no tool that the policy is about is there a number%s",
-				m.p.at(m.p.findText(arg)), m.p.id, arg, suggest(arg, names(sums)))
-		}
-	}
-}
-
-func isSums(n ast.IsNode) bool {
-	of, ok := n.(ast.NodeTypeAccess)
-	return ok && of.Value == "sums" && isContext(of.Arg)
 }
 
 // written gives a node as a policy writes it, shortened where it is no path.

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	cedargo "github.com/cedar-policy/cedar-go"
 )
 
 const (
@@ -17,21 +19,30 @@ const (
 // of those that are or, if none is near, with all of a few.
 func suggest(name string, known iter.Seq[string]) string {
 	all := slices.Sorted(known)
-	best, bestDistance := "", maxMisspelling+1
-	for _, k := range all {
-		if d := distance(name, k, bestDistance); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
+	near := didYouMean(name, all)
 	switch {
-	case best != "":
-		return "; did you mean \"" + best + "\"?"
+	case near != "":
+		return near
 	case len(all) == 0:
 		return "; there is none"
 	case len(all) <= maxListed:
 		return "; there are: " + strings.Join(all, ", ")
 	}
 	return ""
+}
+
+// didYouMean is the question for the nearest of the names; "" if none is near.
+func didYouMean(name string, sorted []string) string {
+	best, bestDistance := "", maxMisspelling+1
+	for _, k := range sorted {
+		if d := distance(name, k, bestDistance); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean \"" + best + "\"?"
 }
 
 // names gives the keys of a map as texts.
@@ -81,6 +92,11 @@ func (p *parsed) findText(text string) int {
 func (p *parsed) findMember(name string) int {
 	quoted := regexp.QuoteMeta(name)
 	return p.search(`(?:\bhas\s+|\.\s*)` + quoted + `\b|(?:\bhas\s+|\[\s*)"` + quoted + `"`)
+}
+
+// findType returns the offset at which the policy first asks for the type.
+func (p *parsed) findType(t cedargo.EntityType) int {
+	return p.search(`\bis\s+` + regexp.QuoteMeta(string(t)) + `\b`)
 }
 
 func (p *parsed) findLike() int { return p.search(`\blike\s*"`) }

@@ -134,8 +134,12 @@ func checkPolicies(policies []*parsed, w *world) error {
 		if len(faults.errs) > named {
 			continue // the validator would say the same in other words
 		}
-		if err := v.Policy("", p.ast()); err != nil {
-			for _, text := range leaves(err) {
+		err := v.Policy("", p.ast())
+		if err == nil && !w.matchable(p.ast()) {
+			faults.add("%s: policy %q: its scope matches nothing: the action is the call of a tool that the resource is not, and does not hold", p.at(p.from), p.id)
+		}
+		if err != nil {
+			for _, text := range innermost(leaves(err)) {
 				line, text := p.explain(text)
 				faults.add("%s: policy %q: %s", line, p.id, text)
 			}
@@ -148,7 +152,7 @@ func checkPolicies(policies []*parsed, w *world) error {
 // length of its patterns.
 func checkNames(p *parsed, w *world, faults *faults) {
 	mention := func(uid cedargo.EntityUID) {
-		if err := checkMention(w.base, uid); err != nil {
+		if err := w.checkMention(uid); err != nil {
 			faults.add("%s: policy %q: %w", p.at(p.findText(string(uid.ID))), p.id, err)
 		}
 	}
@@ -162,6 +166,9 @@ func checkNames(p *parsed, w *world, faults *faults) {
 		}
 		for _, name := range kinds {
 			mention(cedargo.NewEntityUID(kindType, cedargo.String(name)))
+		}
+		if err := checkSumsForm(c.Body); err != nil {
+			faults.add("%s: policy %q: %w", p.at(p.from), p.id, err)
 		}
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
 			if like, ok := n.(ast.NodeTypeLike); ok && len(like.Value.MarshalCedar()) > maxPattern {
@@ -180,7 +187,10 @@ func (p *parsed) explain(text string) (at, explained string) {
 		path, _, _ := strings.Cut(rest, "`")
 		at = p.at(p.findMember(path[strings.LastIndexByte(path, '.')+1:]))
 	}
+	path, _ := unguarded(text)
 	switch {
+	case path != "":
+		text += "; ask for it first: " + p.guard(path) + " && …"
 	case strings.Contains(text, "optional attribute"):
 		text += `; ask for it first: "… has NAME && …"`
 	case strings.Contains(text, "applicable action"):
@@ -236,17 +246,15 @@ func mentions(p *ast.Policy) []cedargo.EntityUID {
 	return uids
 }
 
-func checkMention(base cedargo.EntityMap, uid cedargo.EntityUID) error {
+func (w *world) checkMention(uid cedargo.EntityUID) error {
 	if uid.Type == agentType { // agents come with their identities
-		if _, ok := agentOf(string(uid.ID)); !ok {
-			return fmt.Errorf("%s: an agent's id is ISSUER/SUBJECT", uid)
-		}
+		_, err := w.agent(uid)
+		return err
+	}
+	if _, known := w.base[uid]; known {
 		return nil
 	}
-	if _, known := base[uid]; known {
-		return nil
-	}
-	return unknown(base, uid)
+	return unknown(w.base, uid)
 }
 
 // unknown is the error about an entity that nothing declares.

@@ -75,7 +75,10 @@ func (l *Live) Status() (loaded time.Time, revision grants.Digest, failed error,
 
 // Reload loads the directory now. On an error the last good set stays; what
 // loads and is of the same revision changes nothing.
-func (l *Live) Reload() (changed bool, err error) {
+func (l *Live) Reload() (changed bool, err error) { return l.reload(true) }
+
+// reload tells of a failure, or only keeps it for Status.
+func (l *Live) reload(tell bool) (changed bool, err error) {
 	l.loading.Lock()
 	defer l.loading.Unlock()
 	set, seen, err := read(l.cfg)
@@ -85,12 +88,15 @@ func (l *Live) Reload() (changed bool, err error) {
 	switch {
 	case err != nil:
 		next.failedAt = time.Now()
+		if !tell && old.failed != nil {
+			next.failedAt = old.failedAt
+		}
 	case set.revision != old.set.revision:
 		next.set, next.loaded, changed = set, time.Now(), true
 	}
 	l.state.Store(&next)
 	switch {
-	case err != nil && l.live.OnFailure != nil:
+	case err != nil && tell && l.live.OnFailure != nil:
 		l.live.OnFailure(err)
 	case changed && l.live.OnReload != nil:
 		l.live.OnReload(old.set, set)
@@ -104,17 +110,40 @@ func (l *Live) Reload() (changed bool, err error) {
 // again is bounded. A change counts when it has rested for a quarter of Every,
 // so that files written one after the other come into force together, and what
 // is half-written is not reported; what is broken is reported once.
+//
+// A directory that does not rest is loaded after Every all the same, or else
+// whoever keeps rewriting one file could keep a new forbid in another from
+// coming into force. Until that succeeds it is tried with each look, and
+// reported once, and once more if it then rests and is broken in another way.
 func (l *Live) Run(ctx context.Context) {
-	for wait(ctx, l.live.Every) {
-		for now := l.look(); now != l.state.Load().seen; {
-			if !wait(ctx, l.live.Every/4) {
-				return
+	pause, before := l.live.Every, l.state.Load().seen
+	var since time.Time // when what is not loaded yet was first seen; zero: all is loaded
+	var told error      // why it did not load
+	load := func(tell bool) {
+		_, err := l.reload(tell) // told to the hook, and kept for Status
+		switch {
+		case err == nil:
+			since, told = time.Now(), nil
+		case tell:
+			told = err
+		}
+	}
+	for wait(ctx, pause) {
+		now := l.look()
+		rests := now == before
+		before = now
+		switch s := l.state.Load(); {
+		case now != s.seen && since.IsZero():
+			pause, since = l.live.Every/4, time.Now()
+		case now != s.seen:
+			if rests || time.Since(since) >= l.live.Every {
+				load(rests || told == nil)
 			}
-			before := now
-			if now = l.look(); now == before {
-				_, _ = l.Reload() // told to the hook, and kept for Status
-				break
+		case rests:
+			if told != nil && s.failed != nil && s.failed.Error() != told.Error() {
+				load(true)
 			}
+			pause, since, told = l.live.Every, time.Time{}, nil
 		}
 	}
 }

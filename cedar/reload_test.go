@@ -259,9 +259,10 @@ func TestRun(t *testing.T) {
 
 		// Written in pieces: none of them comes into force, and none is told.
 		long := strings.Replace(onlyPay, `"pay"`, `"pay-too"`, 1)
-		for i := range long {
-			w.write(t, "q.cedar", long[:i])
+		for i := range 4 {
+			w.write(t, "q.cedar", long[:i*len(long)/4])
 			time.Sleep(200 * time.Millisecond)
+			synctest.Wait()
 		}
 		w.told(t, 2, 0)
 		w.write(t, "q.cedar", long)
@@ -295,6 +296,74 @@ func TestRun(t *testing.T) {
 		if _, _, failed, _ := w.Status(); failed != nil {
 			t.Error(failed)
 		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// Whoever keeps rewriting one file keeps nothing in another from coming into
+// force, and what is broken meanwhile is told once.
+func TestRunWithoutRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir(t, "p.cedar", onlyPay))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { w.Run(ctx) })
+		n := 0
+		busyFor := func(d time.Duration) {
+			t.Helper()
+			for end := time.Now().Add(d); time.Now().Before(end); n++ {
+				w.write(t, "r.cedar", fmt.Sprintf("// %d\n%s", n, onlyExport))
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait() // nobody reads while the file is written
+			}
+		}
+		failure := func(some bool) (since time.Time) {
+			t.Helper()
+			_, _, failed, since := w.Status()
+			if (failed != nil) != some {
+				t.Errorf("the status has %v", failed)
+			}
+			return since
+		}
+		const forbid = `@id("stop") forbid (principal, action, resource == Toolgrant::Tool::"bank/pay");`
+		busyFor(time.Second)
+		w.write(t, "q.cedar", forbid)
+		busyFor(3 * time.Second)
+		w.permits(t, false, true)
+		w.told(t, len(w.reloads), 0)
+		failure(false)
+
+		w.write(t, "q.cedar", "forbid")
+		busyFor(3 * time.Second)
+		since := failure(true)
+		busyFor(10 * time.Second)
+		if later := failure(true); since.IsZero() || !later.Equal(since) {
+			t.Errorf("it has failed since %v, and later since %v", since, later)
+		}
+		w.permits(t, false, true)
+		reloads := len(w.reloads)
+		w.told(t, reloads, 1)
+
+		w.write(t, "q.cedar", strings.Replace(forbid, "bank/pay", "reports/export", 1))
+		busyFor(time.Second)
+		w.permits(t, true, false)
+		failure(false)
+
+		// A second break is told again and, when it rests and is another one,
+		// once more.
+		w.write(t, "q.cedar", "forbid")
+		busyFor(5 * time.Second)
+		w.write(t, "q.cedar", "")
+		busyFor(2 * time.Second)
+		w.told(t, len(w.reloads), 2)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.told(t, len(w.reloads), 3)
+		if _, _, failed, _ := w.Status(); failed == nil || len(w.failures) != 3 || failed.Error() != w.failures[2] {
+			t.Errorf("the status has %v, and %q were told", failed, w.failures)
+		}
+		w.permits(t, true, false)
 		cancel()
 		wg.Wait()
 	})

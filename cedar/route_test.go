@@ -18,12 +18,12 @@ import (
 // validated, so that scopes that the validator would refuse are tried too.
 func TestRoutes(t *testing.T) {
 	c := testCatalog(t)
-	w, err := newWorld(c)
+	w, err := newWorld(Config{Catalog: c})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const entities = `[{"uid": {"type": "Toolgrant::TaskKind", "id": "release"}}, {"uid": {"type": "Toolgrant::AgentGroup", "id": "ci"}}]`
-	if err := addEntities(w.base, []byte(entities), nil); err != nil {
+	if err := w.addEntities([]byte(entities), nil); err != nil {
 		t.Fatal(err)
 	}
 

@@ -27,6 +27,7 @@ type shape struct {
 	of    string               // a catalog.Schema's type
 	attrs map[string]attribute // of an object
 	items *shape               // of an array
+	enum  []string             // of a string: what it can be; empty: anything
 }
 
 type attribute struct {
@@ -58,7 +59,7 @@ func newShape(s *catalog.Schema, at string, opaque []string, depth int) (*shape,
 	if s == nil {
 		return nil, fmt.Errorf("%s: no schema", at)
 	}
-	out := &shape{of: s.Type}
+	out := &shape{of: s.Type, enum: s.Enum}
 	var err error
 	switch s.Type {
 	case "string", "integer", "number", "boolean":

@@ -78,8 +78,8 @@ type Grant struct {
 // of fmt (but in an unexported field of a struct fmt cannot ask it);
 // AccessToken itself is the secret, and so is the JSON.
 type Token struct {
-	Server          string  `json:"server,omitempty"`   // id of the one server that takes it; of Client.Grant alone
-	Resource        string  `json:"resource,omitempty"` // the server's URI (RFC 8707); of Client.Grant alone
+	Server          string  `json:"server,omitempty"`   // id of the one server that takes it
+	Resource        string  `json:"resource,omitempty"` // the server's URI (RFC 8707): the token's audience
 	AccessToken     string  `json:"access_token"`
 	IssuedTokenType string  `json:"issued_token_type"`
 	TokenType       string  `json:"token_type"` // "Bearer"

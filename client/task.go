@@ -23,7 +23,7 @@ type Task struct {
 	Owner    string    `json:"owner"` // agent id of who started it
 	Agents   []string  `json:"agents"`
 	Deadline time.Time `json:"deadline"`
-	Beat     int64     `json:"beat,omitzero"`   // seconds; 0: none
+	Beat     int64     `json:"beat"`            // seconds; 0: none
 	State    string    `json:"state,omitempty"` // StateOpen or StateEnded
 	// Grants are its live grants that the caller may see; of Client.Task alone.
 	Grants []LiveGrant `json:"grants,omitempty"`

@@ -41,6 +41,10 @@ func (p *purse) take(ctx context.Context, n int64, draw func(context.Context, st
 
 // Spent is what one call has taken; GiveBack returns it.
 type Spent struct {
+	// Refused is the budget for which a Spend was refused; nil after one that was
+	// not. It is the grant's own: not to be changed.
+	Refused *Budget
+
 	purses [MaxBudgets]*purse
 	amount [MaxBudgets]int64
 	n      int
@@ -59,20 +63,22 @@ func (s *Spent) GiveBack() {
 }
 
 // Spend takes what the call costs from all of the grant's budgets, or from none
-// of them. Reasons: BudgetSpent; ConstraintBroken (a sum's argument is missing,
-// negative, or no multiple of 10^-4); Undecided, with an error.
+// of them; then Spent names the one that refused. Reasons: BudgetSpent;
+// ConstraintBroken (a sum's argument is missing, negative, or no multiple of
+// 10^-4); Undecided, with an error.
 func (t *Table) Spend(ctx context.Context, l Live, input any) (Spent, Reason, error) {
 	var s Spent
-	for i, b := range l.r.grant.Budgets {
+	for i := range l.r.grant.Budgets {
+		b := &l.r.grant.Budgets[i]
 		amount, ok := b.Amount(input)
 		if !ok {
 			s.GiveBack()
-			return Spent{}, ConstraintBroken, nil
+			return Spent{Refused: b}, ConstraintBroken, nil
 		}
 		p := l.r.limits.purses[i]
 		if why, err := p.take(ctx, amount, t.cfg.Draw); why != None {
 			s.GiveBack()
-			return Spent{}, why, err
+			return Spent{Refused: b}, why, err
 		}
 		s.purses[s.n], s.amount[s.n] = p, amount
 		s.n++

@@ -151,8 +151,11 @@ func constraintsBytes(raw []json.RawMessage) (n int) {
 }
 
 // ConstraintsDigest is the SHA-256 over the RFC 8785 text of the array of the
-// constraints, in their order. It does not compile them.
+// constraints, in their order; none for no constraints. It does not compile them.
 func ConstraintsDigest(raw []json.RawMessage) (Digest, error) {
+	if len(raw) == 0 {
+		return Digest{}, nil
+	}
 	if err := boundConstraints(raw); err != nil {
 		return Digest{}, err
 	}

@@ -37,6 +37,18 @@ type Decision struct {
 	Advice   string   // what a policy tells the denied
 }
 
+// Refusal is why the decision does not allow; None if it does. One that denies
+// without a reason has one all the same, and one that names a reason denies.
+func (d Decision) Refusal() Reason {
+	switch {
+	case d.Reason != None:
+		return d.Reason
+	case !d.Allow:
+		return Policy
+	}
+	return None
+}
+
 // Decider answers a batch of inputs, one decision each and in their order, all
 // from one policy revision. It is safe for concurrent use and does no I/O that
 // outlives ctx. An error means that nothing was decided; the caller denies.

@@ -23,10 +23,12 @@ const (
 type MemoryConfig struct {
 	MaxTasks  int // open tasks; 0: DefaultMaxTasks
 	MaxGrants int // grants of open tasks, before their end; 0: DefaultMaxGrants
-	// GrantsPerAgent bounds the live grants of one agent, TasksPerOwner the open
-	// tasks of one owner; 0: no bound of its own. What has ended for whatever
-	// reason counts no more, at once. A grant that renews another counts in its
-	// place.
+	// GrantsPerAgent bounds the live grants of one agent that it asked for itself
+	// and, each apart, those that one other requester asked for in its name, so
+	// that nobody spends what the agent may have by asking for it. TasksPerOwner
+	// bounds the open tasks of one owner. 0: no bound of its own. What has ended
+	// for whatever reason counts no more, at once. A grant that renews another of
+	// the same requester counts in its place.
 	GrantsPerAgent, TasksPerOwner int
 	MaxBytes                      int64         // of memory for tasks and grants, by estimate, with what one Table makes of them; 0: DefaultMaxBytes
 	Heartbeat                     time.Duration // of each Watch; 0, or more than 1 s: 1 s
@@ -61,7 +63,7 @@ type Memory struct {
 	live     int                 // grants of those
 	bytes    int64               // of all tasks and grants
 	owners   tallies             // owner -> open tasks; if they are bounded
-	agents   tallies             // agent id -> live grants; if they are bounded
+	agents   tallies             // requester and agent -> live grants; if they are bounded
 	moved    uint64              // N of the newest fence that may have ended grants which agents still counts
 	held     map[fenceKey]int    // agent or tool -> grants here
 	idle     []*Fence            // on agents and tools, that kill nothing here; oldest first
@@ -86,7 +88,7 @@ type heldTask struct {
 }
 
 type heldGrant struct {
-	counted   // among its agent's
+	counted   // among its agent's, of its requester
 	task      *heldTask
 	place     int // in task.grants
 	bytes     int64
@@ -152,7 +154,7 @@ func (m *Memory) Start(ctx context.Context, t Task) (Rev, Reason, error) {
 	h := &heldTask{task: own}
 	m.tasks[own.ID] = h
 	if m.perOwner > 0 {
-		m.owners.add(own.Owner.ID(), &h.counted, own.Deadline)
+		m.owners.add(ownerOf(own), &h.counted, own.Deadline)
 	}
 	m.open++
 	m.bytes += bytes
@@ -208,7 +210,7 @@ func (m *Memory) addLocked(g *Grant, bytes int64) {
 		if old := m.grants[g.Renews]; old != nil {
 			m.agents.remove(&old.counted)
 		}
-		m.agents.add(g.Agent.ID(), &h.counted, g.Expires)
+		m.agents.add(holderOf(g), &h.counted, g.Expires)
 	}
 }
 

@@ -124,6 +124,41 @@ func TestMemoryRenewAtTheBound(t *testing.T) {
 	})
 }
 
+// What others ask for in an agent's name does not spend what the agent may have
+// by asking itself, nor one requester's what another's may.
+func TestMemoryGrantsPerRequester(t *testing.T) {
+	const bound = 2
+	inBubble(t, grants.MemoryConfig{GrantsPerAgent: bound}, func(m memory) {
+		task := m.start(time.Hour)
+		asked := func(by string) grants.Grant {
+			g := m.by(task, "bot", "s/a", time.Hour)
+			g.Requester = grants.Principal{Issuer: "idp", Subject: by}
+			return g
+		}
+		for _, by := range []string{"boss", "bot", "chief"} {
+			m.batch(grants.Limit, asked(by), asked(by), asked(by))
+			m.batch(grants.None, asked(by), asked(by))
+			m.issue(asked(by), grants.Limit)
+		}
+		other := m.by(task, "mate", "s/a", time.Hour)
+		other.Requester = grants.Principal{Issuer: "idp", Subject: "boss"}
+		m.issue(other, grants.None)
+
+		// A renewal frees a place of whom it was, and takes one of whoever asks.
+		mine := asked("dora")
+		m.issue(mine, grants.None)
+		taken := renewal(mine)
+		taken.Requester = asked("boss").Requester
+		m.issue(taken, grants.Limit)
+		taken.Requester = asked("carl").Requester
+		m.issue(taken, grants.None)
+		m.batch(grants.None, asked("dora"), asked("dora"))
+		m.issue(asked("dora"), grants.Limit)
+		m.issue(asked("carl"), grants.None)
+		m.issue(asked("carl"), grants.Limit)
+	})
+}
+
 func TestMemoryTasksPerOwner(t *testing.T) {
 	inBubble(t, grants.MemoryConfig{TasksPerOwner: 2}, func(m memory) {
 		start := func(owner string, life time.Duration, want grants.Reason) grants.Task {

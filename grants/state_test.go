@@ -46,7 +46,7 @@ func TestMemoryForgetsAll(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		m.Sweep(time.Now())
-		if m.agents["corp/b"] != nil || m.held[fenceKey{ScopeAgent, "corp/b"}] != 0 {
+		if m.agents[bounded{agent: "corp/b"}] != nil || m.held[fenceKey{ScopeAgent, "corp/b"}] != 0 {
 			t.Error("an agent whose grants are all forgotten is not")
 		}
 		time.Sleep(time.Hour)

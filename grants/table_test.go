@@ -578,16 +578,16 @@ func TestSpendIsAllOrNothing(t *testing.T) {
 		return s, why
 	}
 	for _, bad := range []any{strictjson.Number("-1"), strictjson.Number("0.00001"), "5", nil} {
-		if _, why := spend(bad); why != ConstraintBroken {
-			t.Fatalf("amount %v: %v", bad, why)
+		if s, why := spend(bad); why != ConstraintBroken || s.Refused == nil || s.Refused.Key != sum {
+			t.Fatalf("amount %v: %v by %v", bad, why, s.Refused)
 		}
 	}
-	if _, why := spend(strictjson.Number("100.0001")); why != BudgetSpent {
-		t.Fatalf("over the sum: %v", why)
+	if s, why := spend(strictjson.Number("100.0001")); why != BudgetSpent || s.Refused == nil || s.Refused.Key != sum {
+		t.Fatalf("over the sum: %v by %v", why, s.Refused)
 	}
 	s, why := spend(strictjson.Number("60"))
-	if why != None {
-		t.Fatal(why)
+	if why != None || s.Refused != nil {
+		t.Fatal(why, s.Refused)
 	}
 	if _, why := spend(strictjson.Number("60")); why != BudgetSpent {
 		t.Fatalf("over what is left: %v", why)
@@ -600,8 +600,8 @@ func TestSpendIsAllOrNothing(t *testing.T) {
 	if _, why := spend(strictjson.Number("0")); why != None {
 		t.Fatalf("second call, of nothing: %v", why)
 	}
-	if _, why := spend(strictjson.Number("0")); why != BudgetSpent {
-		t.Fatalf("third call of two: %v", why)
+	if s, why := spend(strictjson.Number("0")); why != BudgetSpent || s.Refused == nil || s.Refused.Key != calls {
+		t.Fatalf("third call of two: %v by %v", why, s.Refused)
 	}
 }
 

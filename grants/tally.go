@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// tally is what one agent or owner has that counts against its bound: a heap, in
-// which what ends first is first.
+// tally is what counts against one bound: a heap, in which what ends first is
+// first.
 type tally struct {
-	id   string
+	of   bounded
 	all  []*counted
 	seen uint64 // N of the newest fence that is known to have ended none of these
 }
@@ -21,14 +21,23 @@ type counted struct {
 	grant *Grant // nil: it is a task
 }
 
-// tallies hold one tally for each agent or owner that has anything.
-type tallies map[string]*tally
+// bounded is who has a bound of its own: the owner of tasks, or who asked for
+// grants together with the agent that holds them. What somebody else asks for
+// in an agent's name does not spend what that agent may ask for itself, or
+// whoever may ask for it could lock it out.
+type bounded struct{ by, agent string } // agent ids; agent is "" for an owner
 
-func (ts tallies) add(id string, c *counted, end time.Time) {
-	t := ts[id]
+func ownerOf(t *Task) bounded   { return bounded{by: t.Owner.ID()} }
+func holderOf(g *Grant) bounded { return bounded{by: g.Requester.ID(), agent: g.Agent.ID()} }
+
+// tallies hold one tally for each that has anything.
+type tallies map[bounded]*tally
+
+func (ts tallies) add(of bounded, c *counted, end time.Time) {
+	t := ts[of]
 	if t == nil {
-		t = &tally{id: id}
-		ts[id] = t
+		t = &tally{of: of}
+		ts[of] = t
 	}
 	c.in, c.end = t, end.UnixNano()
 	heap.Push(t, c)
@@ -42,7 +51,7 @@ func (ts tallies) remove(c *counted) {
 	}
 	heap.Remove(t, c.at)
 	if c.in = nil; len(t.all) == 0 {
-		delete(ts, t.id)
+		delete(ts, t.of)
 	}
 }
 
@@ -57,7 +66,7 @@ func (ts tallies) expire(t *tally, now time.Time) {
 // ownerFullLocked reports whether the task's owner may have no further one. A
 // task that was ended counts no more since then.
 func (m *Memory) ownerFullLocked(task *Task, now time.Time) bool {
-	t := m.owners[task.Owner.ID()]
+	t := m.owners[ownerOf(task)]
 	if m.perOwner <= 0 || t == nil || len(t.all) < m.perOwner {
 		return false
 	}
@@ -66,31 +75,32 @@ func (m *Memory) ownerFullLocked(task *Task, now time.Time) bool {
 }
 
 // agentFullLocked reports whether the batch gives an agent more than it may
-// have.
+// have of one requester.
 func (m *Memory) agentFullLocked(batch []*Grant, now time.Time) bool {
 	if m.perAgent <= 0 {
 		return false
 	}
-	more := map[string]int{}
+	more := map[bounded]int{}
 	for _, g := range batch {
-		if old := m.grants[g.Renews]; old == nil || old.in == nil { // else it takes that one's place
-			more[g.Agent.ID()]++
+		of := holderOf(g)
+		if old := m.grants[g.Renews]; old == nil || old.in == nil || old.in.of != of { // else it takes that one's place
+			more[of]++
 		}
 	}
-	for agent, n := range more {
-		if !m.fitsLocked(agent, n, now) {
+	for of, n := range more {
+		if !m.fitsLocked(of, n, now) {
 			return true
 		}
 	}
 	return false
 }
 
-// fitsLocked reports whether the agent may have n more grants. Those that a
+// fitsLocked reports whether there may be n more grants of one bound. Those that a
 // fence on themselves or their task has ended count no more since then. What a
 // fence on much else has ended is looked for here: once for each such fence, and
 // only by who is at the bound, among no more than the bound.
-func (m *Memory) fitsLocked(agent string, n int, now time.Time) bool {
-	t := m.agents[agent]
+func (m *Memory) fitsLocked(of bounded, n int, now time.Time) bool {
+	t := m.agents[of]
 	if t == nil {
 		return n <= m.perAgent
 	}

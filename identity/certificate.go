@@ -4,7 +4,6 @@ import (
 	"regexp"
 
 	"github.com/toolgrant/toolgrant/grants"
-	"github.com/toolgrant/toolgrant/token"
 )
 
 // certificateName is a URI (RFC 3986, Section 3: a scheme first) or a DNS name.
@@ -19,7 +18,7 @@ var certificateName = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*:.+|[A-Za-z0-
 // agent that is known by its certificate has no groups. Not ok: certificates
 // name nobody (Config.Certificates), or this is not such a name.
 func (v *Verifier) Certificate(name string) (agent grants.Principal, ok bool) {
-	if v.certificates == "" || !token.ValidText(name, maxSubject) || !certificateName.MatchString(name) {
+	if v.certificates == "" || !validSubject(name) || !certificateName.MatchString(name) {
 		return grants.Principal{}, false
 	}
 	return grants.Principal{Issuer: v.certificates, Subject: name}, true

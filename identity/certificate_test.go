@@ -31,7 +31,7 @@ func TestCertificate(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "CN=agent-7", "CN=spiffe://example.org/agent", "CN=agent,O=x", "1.2.3.4=#0c01", "emailAddress=a@b", "agent 7", "a..b", ".a", "a.", "*.example.org",
-		"spiffe://a\nb", "spiffe://a\u202eb", "a\x00", "a\xff", ":", "spiffe:", "7:x", "é.example", strings.Repeat("a", maxSubject+1),
+		"spiffe://a\nb", "spiffe://a\u202eb", "urn:a ", "urn:a\u2028b", "a\x00", "a\xff", ":", "spiffe:", "7:x", "é.example", strings.Repeat("a", maxSubject+1),
 	} {
 		if got, ok := v.Certificate(name); ok || !cmp.Equal(got, grants.Principal{}) {
 			t.Errorf("%q: %+v", name, got)

@@ -50,6 +50,9 @@ func registered(m map[string]any) (claims, error) {
 	c.issuer, errs[0] = text(m, "iss", maxAudience, true)
 	c.subject, errs[1] = text(m, "sub", maxSubject, true)
 	c.id, errs[2] = text(m, "jti", maxSubject, false)
+	if errs[1] == nil && !validSubject(c.subject) {
+		errs[1] = errors.New("sub: a blank at its begin or end")
+	}
 	c.expires, errs[3] = date(m, "exp", true)
 	c.notBefore, errs[4] = date(m, "nbf", false)
 	c.issuedAt, errs[5] = date(m, "iat", false)

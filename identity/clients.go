@@ -105,6 +105,12 @@ func (c Client) keys() (*token.KeySet, error) {
 	return keys, nil
 }
 
+// Must reports whether this is the id of a registered client that has to
+// authenticate. A nil *Clients has none.
+func (c *Clients) Must(id string) bool {
+	return c != nil && c.byID[id] != nil && c.byID[id].keys != nil
+}
+
 // Authenticate says which client makes a request with this form and this
 // Authorization header ("" for none). audiences are what an assertion may call
 // this server: the issuer, and the token endpoint's URL for older clients (RFC

@@ -308,6 +308,10 @@ func TestNewClientsRefuses(t *testing.T) {
 	if _, err := NewClients(many); err == nil {
 		t.Error("over 1,000")
 	}
+	some, err := NewClients([]Client{{ID: "ci", JWKSFile: keys}, {ID: "spa", Auth: NoAuth}})
+	if err != nil || !some.Must("ci") || some.Must("spa") || some.Must("other") || some.Must("") || (*Clients)(nil).Must("ci") {
+		t.Errorf("who must authenticate: %v", err)
+	}
 	if _, err := NewClients(many[1:]); err != nil {
 		t.Errorf("1,000: %v", err)
 	}

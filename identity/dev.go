@@ -41,8 +41,8 @@ func (d *DevIssuer) JWKSFile() string { return d.file }
 // Mint makes an identity token of sub for audience, which holds from now for
 // ttl, cut to whole seconds, at least one.
 func (d *DevIssuer) Mint(sub string, groups []string, audience string, ttl time.Duration) (string, error) {
-	if !token.ValidText(sub, maxSubject) || !token.ValidText(audience, maxAudience) {
-		return "", errors.New("development issuer: sub and audience: absent, too long or not printable")
+	if !validSubject(sub) || !token.ValidText(audience, maxAudience) {
+		return "", errors.New("development issuer: sub and audience: absent, too long, not printable, or sub with a blank at its begin or end")
 	}
 	if ttl < time.Second {
 		return "", fmt.Errorf("development issuer: ttl %v: under a second", ttl)

@@ -251,6 +251,22 @@ func (v *Verifier) unverifiedIssuer(compact string) *issuer {
 	return v.byURL[unverified]
 }
 
+// Names reports whether a token names a key that a configured issuer has: no
+// other costs Verify a signature. Nothing of the token is verified, and key ids
+// are public, so this tells junk apart and proves nothing.
+func (v *Verifier) Names(compact string) bool {
+	unverified, ok := token.UnverifiedKID(compact, MaxBytes)
+	if !ok {
+		return false
+	}
+	for _, iss := range v.byURL {
+		if iss.held.Load().keys.Has(unverified) {
+			return true
+		}
+	}
+	return false
+}
+
 // allowedType is an allow-list, so that no token made for another purpose (a
 // grant token, a DPoP proof, a logout token) passes for an identity: RFC 8725,
 // Section 3.11. "at+jwt" is RFC 9068, Section 2.1.

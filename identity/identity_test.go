@@ -534,3 +534,27 @@ func BenchmarkVerify(b *testing.B) {
 		})
 	}
 }
+
+// TestNames: what costs a signature is told from what does not, at a glance.
+func TestNames(t *testing.T) {
+	v, corp, _ := newVerifier(t)
+	stranger := newTestKey(t, "2")
+	for compact, want := range map[string]bool{
+		corp.sign(corp.header(""), payload(t)):                true,
+		stranger.sign(corp.header(""), payload(t)):            true, // a forgery: nobody can tell yet
+		stranger.sign(stranger.header(""), payload(t)):        false,
+		corp.sign(`{"alg":"EdDSA"}`, payload(t)):              false,
+		corp.sign(`{"alg":"EdDSA","kid":"1","jwk":{}}`, "{}"): false,
+		corp.header(""):                 false,
+		"":                              false,
+		strings.Repeat("a", 100) + "..": false,
+		corp.sign(corp.header(""), strings.Repeat("a", MaxBytes)): false,
+	} {
+		if got := v.Names(compact); got != want {
+			t.Errorf("%.80s: %t, want %t", compact, got, want)
+		}
+		if _, why := v.Verify(compact, testNow); why == grants.None && !want {
+			t.Errorf("%.80s: genuine, and taken for junk", compact)
+		}
+	}
+}

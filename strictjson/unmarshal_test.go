@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -58,6 +59,45 @@ func TestUnmarshal(t *testing.T) {
 		}
 		if err := decode([]byte(in), Limits{}, document{}); !errors.As(err, &e) {
 			t.Errorf("%s into no pointer: %v", name, err)
+		}
+	}
+}
+
+// TestWhatIsExpected: a member of another type is named, with what it must be,
+// and its value is not.
+func TestWhatIsExpected(t *testing.T) {
+	type wanted struct {
+		N    *int64            `json:"n"`
+		U    uint8             `json:"u"`
+		F    float64           `json:"f"`
+		S    string            `json:"s"`
+		B    bool              `json:"b"`
+		L    []inner           `json:"l"`
+		M    map[string]string `json:"m"`
+		Time time.Time         `json:"time"`
+		Num  Number            `json:"num"`
+	}
+	for in, want := range map[string]string{
+		`[{"n":"7654321"}]`:         `"/0/n" must be a whole number`,
+		`[{},{"n":7654321.5}]`:      `"/1/n" must be a whole number`,
+		`[{"u":7654321}]`:           `"/0/u" must be a whole number`,
+		`[{"f":"7654321"}]`:         `"/0/f" must be a number`,
+		`[{"s":7654321}]`:           `"/0/s" must be a string, in quotes`,
+		`[{"b":7654321}]`:           `"/0/b" must be true or false`,
+		`[{"l":7654321}]`:           `"/0/l" must be an array`,
+		`[{"l":[{"a":"7654321"}]}]`: `"/0/l/0/a" must be a whole number`,
+		`[{"l":[7654321]}]`:         `"/0/l/0" must be an object`,
+		`[{"m":{"x":7654321}}]`:     `"/0/m/x" must be a string, in quotes`,
+		`[{"m":7654321}]`:           `"/0/m" must be an object`,
+		`[{"time":7654321}]`:        `"/0/time" must be a string of the right form`,
+		`[{"time":"7654321"}]`:      `"/0/time" must be a string of the right form`,
+		`[{"num":"7654321"}]`:       `"/0/num" must be a number`,
+		`{"n":7654321}`:             `"" must be an array`,
+	} {
+		err := Unmarshal([]byte(in), Limits{}, &[]wanted{})
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != Shape || e.Msg != want || strings.Contains(err.Error(), "7654321") {
+			t.Errorf("Unmarshal(%s): %v, want %s", in, err, want)
 		}
 	}
 }

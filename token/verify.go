@@ -68,6 +68,18 @@ func (v *Verifier) Verify(compact, audience string, now time.Time) (Claims, gran
 	return c.clone(), grants.None
 }
 
+// Names gives the task and the grants that a genuine token names, whatever its
+// time and audience, so that a refusal (ExpiredToken) can say in its record which
+// they were. It permits nothing, and gives no claims to judge by. Of what is not
+// genuine: nothing.
+func (v *Verifier) Names(compact string) (task grants.ID, details []Detail) {
+	g, ok := v.genuine(compact)
+	if !ok {
+		return "", nil
+	}
+	return g.claims.Task.ID, slices.Clone(g.claims.Details)
+}
+
 // genuine verifies the signature and reads the claims, or remembers having done
 // so with the key set of now.
 func (v *Verifier) genuine(compact string) (*genuine, bool) {

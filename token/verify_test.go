@@ -444,6 +444,14 @@ func TestT09T10Times(t *testing.T) {
 		if _, reason := f.verifier.Verify(compact, testAudience, end); reason != grants.ExpiredToken {
 			t.Errorf("at exp: %v", reason)
 		}
+		if task, details := f.verifier.Names(compact); task != testClaims().Task.ID || !cmp.Equal(details, testClaims().Details) {
+			t.Errorf("a genuine token names %q %+v", task, details)
+		}
+		for _, forged := range []string{"", "a.b.c", compact[:len(compact)-86] + strings.Repeat("A", 86), f.sign(t, f.headerWith(t, "typ", "JWT"), f.payload)} {
+			if task, details := f.verifier.Names(forged); task != "" || details != nil {
+				t.Errorf("%q names %q %+v", forged, task, details)
+			}
+		}
 		if _, reason := f.verifier.Verify(compact, testAudience, testNow.Add(-5*time.Second-time.Nanosecond)); reason != grants.BadCredential {
 			t.Errorf("nbf 5 s and 1 ns ahead: %v", reason)
 		}

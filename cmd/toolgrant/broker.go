@@ -147,28 +147,6 @@ func identityToken(file string, stdin io.Reader, stderr io.Writer) (string, erro
 	return t, nil
 }
 
-// ttlFlag is a duration that, if it is given, is above zero. (The client
-// refuses parts of a second.)
-type ttlFlag struct{ time.Duration }
-
-func (f *ttlFlag) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return errors.New("write a time above zero with its unit, such as 90s, 5m or 1h")
-	}
-	f.Duration = d
-	return nil
-}
-
-func (f *ttlFlag) Type() string { return "duration" }
-
-func (f *ttlFlag) String() string {
-	if f.Duration == 0 {
-		return ""
-	}
-	return f.Duration.String()
-}
-
 // output writes the result of a command. A result that could not be written is a
 // failure: a script must not take an empty file for a token.
 func output(cmd *cobra.Command, text string) error {

@@ -50,7 +50,7 @@ func TestLists(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"task", "show", testTask}, testOpenTask, "GET /v1/tasks/" + testTask,
-			[]string{"state     open\n", "owner     corp/planner\n", "silent for 6s", "GRANT", testGrant, "corp/bot?[2J", "4m10s", "/body/a=10.5 2"}, ""},
+			[]string{"state     open\n", "owner     corp/planner\n", "silent for 6s", "GRANT", testGrant, "corp/bot?[2J", "4m10s", "MAX CALLS  MAX SUMS\n", "4m10s  2          /body/a=10.5\n"}, ""},
 		{[]string{"task", "show", testTask, "--json"}, testOpenTask, "GET /v1/tasks/" + testTask, []string{`"state":"open"`, `"beat":6`, `"ttl":250`}, ""},
 		{[]string{"task", "list", "--kind", "monthly-report", "--owner", "a/b", "--agent", "c/d"}, `{"tasks":[` + testOpenTask + `],"more":true}`,
 			"GET /v1/tasks?agent=c%2Fd&kind=monthly-report&owner=a%2Fb", []string{"TASK  ", "KIND  ", testTask + "  monthly-report  corp/planner  corp/bot"}, "narrow the list"},
@@ -261,7 +261,7 @@ func TestTokenInspect(t *testing.T) {
 func TestPolicyCommands(t *testing.T) {
 	config := []string{"--config", "../../examples/reports/toolgrant.yaml"}
 	with := func(args ...string) []string { return append(args, config...) }
-	if got := toolgrant(t, "", with("policy", "check")...); got.code != exitDone || !strings.Contains(got.stdout, "3 policies are in order: inside-a-grant, orchestrators-run-their-tasks, reporting-may-export; revision ") {
+	if got := toolgrant(t, "", with("policy", "check")...); got.code != exitDone || !strings.Contains(got.stdout, "3 policies are in order: inside-a-grant, orchestrators-run-their-tasks, reporting-may-export; revision ") || !strings.HasSuffix(got.stdout, "\nwithout a grant: nothing may be called\n") || got.stderr != "" {
 		t.Errorf("%+v", got)
 	}
 	if got := toolgrant(t, "", with("policy", "schema")...); got.code != exitDone || !strings.Contains(got.stdout, `"call:reports/export"`) {
@@ -274,9 +274,9 @@ func TestPolicyCommands(t *testing.T) {
 	if got := toolgrant(t, asked.stdout, with("policy", "check", "--input", "-")...); got.code != exitDone || got.stdout != "allow, by inside-a-grant\n" {
 		t.Errorf("%+v", got)
 	}
-	// The example's agent is not in the group that may have it.
 	asked = toolgrant(t, "", with("policy", "example-input", "grant", "--tool", "reports/export")...)
-	if got := toolgrant(t, asked.stdout, with("policy", "check", "--input", "-")...); got.code != exitRefused || got.stdout != "deny (policy), by no policy\n" || got.stderr != "" {
+	other := strings.ReplaceAll(asked.stdout, `"reporting"`, `"orchestrators"`) // who may not have it
+	if got := toolgrant(t, other, with("policy", "check", "--input", "-")...); got.code != exitRefused || got.stdout != "deny (policy), none permits it\n" || got.stderr != "" {
 		t.Errorf("%+v", got)
 	}
 	if got := toolgrant(t, "{}", with("policy", "check", "--input", "-")...); got.code != exitUsage || got.stdout != "" {
@@ -285,6 +285,31 @@ func TestPolicyCommands(t *testing.T) {
 	t.Setenv(envDevDir, "../../examples/reports")
 	if got := toolgrant(t, "", "policy", "check"); got.code != exitDone {
 		t.Errorf("with the folder of dev: %+v", got)
+	}
+}
+
+// What loads and is not meant, and what may be called without a grant, is said.
+func TestPolicyCheckSays(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("toolgrant.yaml", leastConfig+"policies: .\n")
+	write("tools.yaml", "servers:\n- id: a\n  resource: https://a.internal\n  upstream: 127.0.0.1:8080\n  http:\n"+
+		"  - {tool: b, method: GET, path: /b}\n  - {tool: c, method: GET, path: /c}\n")
+	write("p.cedar", `@id("open") permit (principal in Toolgrant::AgentGroup::"shoppers", action in Toolgrant::Action::"call", resource);
+@id("of-corp") permit (principal in Toolgrant::AgentGroup::"corp/x", action in Toolgrant::Action::"call", resource) when { context has grant };`)
+	write("entities.json", `[{"uid": {"type": "Toolgrant::AgentGroup", "id": "shoppers"}, "attrs": {}, "parents": []},
+{"uid": {"type": "Toolgrant::AgentGroup", "id": "corp/x"}, "attrs": {}, "parents": []}]`)
+	got := toolgrant(t, "", "policy", "check", "--config", filepath.Join(dir, "toolgrant.yaml"))
+	if got.code != exitDone || !strings.Contains(got.stdout, "\nwithout a grant: policy \"open\" (") || !strings.HasSuffix(got.stdout, ") may permit a/b, a/c\n") {
+		t.Errorf("%+v", got)
+	}
+	if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "warning: ") || !strings.Contains(got.stderr, `group "shoppers"`) {
+		t.Errorf("stderr %q: wanted a warning of the group that nobody is in, and none of the issuer's own", got.stderr)
 	}
 }
 

@@ -121,7 +121,7 @@ type LimitsConfig struct {
 
 // DetectConfig says when a rate of grant requests is a signal.
 type DetectConfig struct {
-	GrantRequests int           `yaml:"grant_requests"` // more than so many of one agent for one tool...; default 30
+	GrantRequests int           `yaml:"grant_requests"` // more than so many of one requester for one tool...; default 30
 	Window        time.Duration `yaml:"window"`         // ...within this time; default 1m
 }
 

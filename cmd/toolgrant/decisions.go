@@ -3,14 +3,12 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -33,28 +31,6 @@ func newDecisions(file string) (*decisions, error) {
 		return nil, err
 	}
 	return &decisions{file: file, at: info.Size()}, nil
-}
-
-// follow prints a line for each decision until ctx ends.
-func (d *decisions) follow(ctx context.Context, out io.Writer) error {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		records, err := d.next()
-		if err != nil {
-			return err
-		}
-		for _, r := range records {
-			if _, err := fmt.Fprintln(out, decisionLine(r)); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // next reads what has been written since the last time.
@@ -85,9 +61,10 @@ func (d *decisions) next() ([]audit.Record, error) {
 	return records, nil
 }
 
-// decisionLine says in one line what was decided, and why not.
+// decisionLine says in one line what was decided, and why not; its id is what
+// "toolgrant explain" takes.
 func decisionLine(r audit.Record) string {
-	what := []string{r.Time.Local().Format("15:04:05.000"), fmt.Sprintf("%-10s", r.Kind), fmt.Sprintf("%-5s", r.Outcome)}
+	what := []string{r.Time.Local().Format(clock), fmt.Sprintf("%-10s", r.Kind), fmt.Sprintf("%-5s", r.Outcome)}
 	add := func(name, value string) {
 		if value != "" {
 			what = append(what, name+value)
@@ -102,7 +79,9 @@ func decisionLine(r audit.Record) string {
 	add("", r.Task)
 	if r.Outcome == audit.Deny {
 		add("", r.Reason.String())
-		add("", r.ID)
+	}
+	add("", r.ID)
+	if r.Outcome == audit.Deny {
 		add("", r.Note)
 	}
 	if len(r.Policies) > 0 {

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,10 +34,7 @@ const (
 )
 
 func devCommand() *cobra.Command {
-	var (
-		d    dev
-		port uint16
-	)
+	d := dev{ports: portsFlag{row: 5}}
 	cmd := &cobra.Command{
 		Use:   "dev [--port PORT] [--keep DIR] [--envoy FILE]",
 		Short: "Bring everything up on loopback, to try it",
@@ -65,7 +59,6 @@ Envoy is the first of: --envoy, $ENVOY, an envoy on the PATH, and
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out, d.errs = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			d.port = int(port)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 			defer stop()
 			if err := d.run(ctx); err != nil {
@@ -75,7 +68,7 @@ Envoy is the first of: --envoy, $ENVOY, an envoy on the PATH, and
 			return nil
 		},
 	}
-	cmd.Flags().Uint16Var(&port, "port", 0, "`PORT` of Envoy; the broker, the call door, the tool and /metrics have the next four (default free ones)")
+	cmd.Flags().Var(&d.ports, "port", "`PORT` of Envoy; the broker, the call door, the tool and /metrics have the next four (default free ones)")
 	cmd.Flags().StringVar(&d.keep, "keep", "", "`DIR` for the files; what is there already is left as it is (default a temporary one)")
 	cmd.Flags().StringVar(&d.envoy, "envoy", "", "`FILE` of the Envoy to run")
 	return cmd
@@ -84,11 +77,12 @@ Envoy is the first of: --envoy, $ENVOY, an envoy on the PATH, and
 // dev is the example while it is up.
 type dev struct {
 	keep, envoy string
-	port        int // 0: free ones
+	ports       portsFlag // not given: free ones
 	out, errs   io.Writer
 
-	dir string
-	cfg *Config
+	private string // a folder that is taken away at the end
+	dir     string // of the files: that one, or what is kept
+	cfg     *Config
 }
 
 func (d *dev) kept() string {
@@ -103,6 +97,16 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.envoy, err = findEnvoy(d.envoy); err != nil {
 		return usageError(err)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	private, err := newScratch("dev")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, private.remove()) }()
+	d.private, d.dir = private.dir, private.dir
 	if d.keep != "" {
 		if d.dir, err = filepath.Abs(d.keep); err != nil {
 			return usageError(err)
@@ -110,16 +114,12 @@ func (d *dev) run(ctx context.Context) (err error) {
 		if err := os.MkdirAll(d.dir, 0o700); err != nil {
 			return usageError(err)
 		}
-	} else {
-		private, made := newScratch("dev")
-		if made != nil {
-			return made
-		}
-		defer func() { err = errors.Join(err, private.remove()) }()
-		d.dir = private.dir
 	}
 	tools, err := d.layOut()
 	if err != nil {
+		return err
+	}
+	if err := d.free(); err != nil {
 		return err
 	}
 
@@ -137,7 +137,8 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	log, closeLog, err := d.logger()
+	shown := &screen{out: d.out, errs: d.errs}
+	log, closeLog, err := d.logger(shown)
 	if err != nil {
 		return err
 	}
@@ -149,13 +150,13 @@ func (d *dev) run(ctx context.Context) (err error) {
 	ready := awaitListener(ctx, d.cfg.Broker.Listen)
 	if ready == nil {
 		up("envoy", func() error { return d.runEnvoy(ctx) })
-		ready = awaitListener(ctx, d.cfg.Envoy.Listen)
+		ready = d.awaitEnvoy(ctx)
 	}
 	if ready == nil {
-		_, ready = io.WriteString(d.out, d.paste())
+		_, ready = io.WriteString(d.out, d.paste(self))
 	}
 	if ready == nil {
-		up("watching the audit log", func() error { return decisions.follow(ctx, d.out) })
+		up("watching the audit log", func() error { return shown.follow(ctx, decisions) })
 	} else {
 		up("starting", func() error { return ready })
 	}
@@ -169,12 +170,14 @@ func (d *dev) run(ctx context.Context) (err error) {
 // back what is to be run.
 func (d *dev) layOut() (*catalog.Catalog, error) {
 	config := filepath.Join(d.dir, "toolgrant.yaml")
-	if _, err := os.Stat(config); err == nil && d.port != 0 {
-		return nil, usagef("--port: %s is there, and says the ports; edit it", config)
-	}
-	at, err := devAddresses(d.port)
+	at, err := devAddresses(d.ports.first)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(config); err == nil && d.ports.first != 0 {
+		if err := agree(config, at); err != nil {
+			return nil, err
+		}
 	}
 	place := strings.NewReplacer(
 		"127.0.0.1:10000", at[0], "127.0.0.1:8181", at[1], "127.0.0.1:8182", at[2], "127.0.0.1:8080", at[3], "127.0.0.1:9190", at[4],
@@ -232,87 +235,12 @@ func (d *dev) layOut() (*catalog.Catalog, error) {
 	return tools, replaceFile(filepath.Join(d.dir, "envoy.yaml"), string(text))
 }
 
-// devAddresses are where Envoy, the broker, the call door, the tool and
-// /metrics are: at port and the four behind it, or, for 0, where nobody listens
-// now.
-func devAddresses(port int) (at [5]string, err error) {
-	for i := range at {
-		if port != 0 {
-			if port+i > 65535 {
-				return at, usagef("--port %d: it and the next four must be ports", port)
-			}
-			at[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i))
-			continue
-		}
-		l, err := listenSomewhere()
-		if err != nil {
-			return at, err
-		}
-		defer l.Close() // held until all are chosen
-		at[i] = l.Addr().String()
-	}
-	return at, nil
-}
-
-// listenSomewhere takes a port on loopback that nobody has: below those that
-// the kernel gives to connections (from 32768 on Linux), which could have it
-// again before who it is meant for takes it.
-func listenSomewhere() (net.Listener, error) {
-	var l net.Listener
-	var err error
-	for range 100 {
-		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000))))
-		if err == nil {
-			break
-		}
-	}
-	return l, err
-}
-
-// logger writes everything to a file, and what people want to see at once to
-// stderr.
-func (d *dev) logger() (*zap.Logger, func(), error) {
+// logger writes everything to a file, and what people want to see to the screen.
+func (d *dev) logger(shown *screen) (*zap.Logger, func(), error) {
 	file, err := os.OpenFile(filepath.Join(d.dir, "toolgrant.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
-	short := zap.NewDevelopmentEncoderConfig()
-	short.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly)
-	screen := zapcore.NewCore(zapcore.NewConsoleEncoder(short), zapcore.Lock(zapcore.AddSync(d.errs)), zapcore.WarnLevel)
-	log := zap.New(zapcore.NewTee(newLogger(file).Core(), screen))
+	log := zap.New(zapcore.NewTee(newLogger(file).Core(), screenLog{screen: shown}))
 	return log, func() { _ = log.Sync(); file.Close() }, nil
-}
-
-// paste is what another shell needs; a story runs it as it is printed.
-func (d *dev) paste() string {
-	return fmt.Sprintf(`Everything is up, FOR DEVELOPMENT ONLY. Paste into another shell:
-
-export TOOLGRANT_URL=%s TOOLGRANT_DEV_DIR=%s
-
-# The planner starts a task; the agent buys a grant for it, and calls the tool.
-export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/planner.jwt"
-task=$(toolgrant task start --kind monthly-report --agent corp/report-bot --ttl 30m)
-export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/report-bot.jwt"
-toolgrant grant --task "$task" --tool reports/export --ttl 5m --header |
-  curl -sS -H @- --json '{"month":"2026-10"}' '%[3]s/export?format=csv'
-
-# All of it around one command, by an agent that may do both.
-(umask 077; toolgrant identity --agent ci-1 --group orchestrators --group reporting > "$TOOLGRANT_DEV_DIR/ci-1.jwt")
-export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/ci-1.jwt"
-toolgrant exec --kind monthly-report --tool reports/export --proxy %[3]s -- \
-  sh -c 'curl -sS --json "{\"month\":\"2026-10\"}" "$TOOLGRANT_PROXY_URL/export?format=pdf"'
-
-# Files: policies to edit, logs of Envoy and the tool. Decisions follow; a denied
-# one is told in words by: toolgrant explain DECISION
-ls "$TOOLGRANT_DEV_DIR"
-
-`, d.cfg.Broker.PublicURL, shellWord(d.dir), "http://"+d.cfg.Envoy.Listen)
-}
-
-// shellWord quotes a path for a shell, if that is needed.
-func shellWord(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

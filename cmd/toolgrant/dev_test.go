@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +63,11 @@ func TestDevEnds(t *testing.T) {
 		}
 	}
 	// Also before it is up.
-	early, out := program(t, "dev", "--envoy", "sleep") // which never listens
+	never := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(never, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	early, out := program(t, "dev", "--envoy", never)
 	eventually(t, "it has begun", func() bool {
 		began, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "*", "dev-*", "toolgrant.log"))
 		return len(began) == 1
@@ -121,9 +129,43 @@ func TestDevKeeps(t *testing.T) {
 	if got := toolgrant(t, "", "dev", "--envoy", "sh", "--keep", keep); got.code != exitUsage || !strings.Contains(got.stderr, `unknown key "misspelt"`) {
 		t.Errorf("%+v", got)
 	}
-	if got := toolgrant(t, "", "dev", "--envoy", "sh", "--keep", keep, "--port", "10000"); got.code != exitUsage || !strings.Contains(got.stderr, "says the ports") {
-		t.Errorf("%+v", got)
+}
+
+// A --port that the kept files agree with is no contradiction.
+func TestDevKeepsPort(t *testing.T) {
+	keep, port := t.TempDir(), fiveFreePorts(t)
+	for range 2 {
+		cmd, out, _, front := devUp(t, "--keep", keep, "--port", strconv.Itoa(port))
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil || front != fmt.Sprintf("127.0.0.1:%d", port) {
+			t.Fatalf("Envoy at %s, %v\n%s", front, err, out)
+		}
 	}
+	got := toolgrant(t, "", "dev", "--envoy", "sh", "--keep", keep, "--port", strconv.Itoa(port+1))
+	if got.code != exitUsage || !strings.Contains(got.stderr, "envoy.listen is 127.0.0.1:"+strconv.Itoa(port)) {
+		t.Errorf("another port: %+v", got)
+	}
+}
+
+// fiveFreePorts gives the first of five ports in a row that nobody has.
+func fiveFreePorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		first := 10000 + rand.IntN(22000)
+		all := true
+		for i := range 5 {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i))
+			if all = err == nil; !all {
+				break
+			}
+			defer l.Close()
+		}
+		if all {
+			return first
+		}
+	}
+	t.Fatal("no five free ports")
+	return 0
 }
 
 // What cannot run says why, and nothing is left.
@@ -136,14 +178,25 @@ func TestDevFails(t *testing.T) {
 	if got := toolgrant(t, "", "dev", "--envoy", notEnvoy); got.code != exitFailed || !strings.Contains(got.stderr, "no?[2Jway") {
 		t.Errorf("%+v", got)
 	}
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	silent := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(silent, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	defer busy.Close()
-	port := busy.Addr().(*net.TCPAddr).Port - 1 // the broker's is the next
-	if got := toolgrant(t, "", "dev", "--envoy", envoytest.Binary(t), "--port", fmt.Sprint(port)); got.code != exitFailed || !strings.Contains(got.stderr, "address already in use") {
+	if got := toolgrant(t, "", "dev", "--envoy", silent); got.code != exitFailed || !strings.Contains(got.stderr, silent+" ended (exit status 0) and said nothing: is it an Envoy?") {
 		t.Errorf("%+v", got)
+	}
+	// A port that another program has: nothing is said to be up there.
+	port := fiveFreePorts(t)
+	for i, whose := range []string{"Envoy", "the broker", "the call door", "the example's tool", "/metrics"} {
+		busy, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := toolgrant(t, "", "dev", "--envoy", envoytest.Binary(t), "--port", strconv.Itoa(port))
+		busy.Close()
+		if got.code != exitFailed || !strings.Contains(got.stderr, whose) || !strings.Contains(got.stderr, "address already in use") || got.stdout != "" {
+			t.Errorf("%s: %+v", whose, got)
+		}
 	}
 	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) != 0 {
 		t.Errorf("left %v (%v)", left, err)
@@ -203,5 +256,68 @@ func TestDecisions(t *testing.T) {
 				t.Error(text)
 			}
 		}
+	}
+	allowed := audit.Record{ID: "d_yes", Kind: "call", Agent: "corp/bot", Outcome: audit.Allow, Policies: []string{"p"}}
+	if text := decisionLine(allowed); !strings.HasSuffix(text, "call        allow  corp/bot  d_yes  by p") {
+		t.Error(text)
+	}
+}
+
+// Only the Envoy that was started here is waited for, wherever another listens.
+func TestAwaitEnvoy(t *testing.T) {
+	d := &dev{private: t.TempDir(), envoy: "envoy"}
+	l, err := net.Listen("unix", d.adminSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan int, 100)
+	n := 0
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n++; n < 3 || r.URL.Path != "/ready" {
+			w.WriteHeader(http.StatusServiceUnavailable) // as Envoy says it while it begins
+		}
+		asked <- n
+	})}
+	go func() { _ = srv.Serve(l) }()
+	defer srv.Close()
+	if err := d.awaitEnvoy(t.Context()); err != nil || len(asked) != 3 {
+		t.Errorf("after %d answers: %v", len(asked), err)
+	}
+	srv.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := d.awaitEnvoy(ctx); err == nil || !strings.Contains(err.Error(), "envoy is not ready") {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// The line by which the other shell finds this program works in a shell, and is
+// left out where nothing is to be done.
+func TestFindMe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's here")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	usual := os.Getenv("PATH")
+	for _, name := range []string{"toolgrant", "toolgrant-linux-amd64"} {
+		self := filepath.Join(dir, name)
+		if err := os.WriteFile(self, []byte("#!/bin/sh\necho "+name+" \"$@\"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		other := t.TempDir()
+		if err := os.WriteFile(filepath.Join(other, "toolgrant"), []byte("#!/bin/sh\necho another\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{usual, other + ":" + usual} {
+			t.Setenv("PATH", path)
+			out, err := exec.Command("sh", "-c", findMe(self)+"toolgrant task start").CombinedOutput()
+			if err != nil || string(out) != name+" task start\n" {
+				t.Errorf("%s: %q, %v", name, out, err)
+			}
+		}
+	}
+	t.Setenv("PATH", dir+":"+usual)
+	if line := findMe(filepath.Join(dir, "toolgrant")); line != "" {
+		t.Errorf("found already, and %q", line)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/examples/reports"
 )
@@ -73,6 +75,10 @@ func findEnvoy(named string) (string, error) {
 	return "", errors.New("there is no Envoy on the PATH nor in ./.envoy; name one by --envoy, or get one by\n  " + getEnvoy)
 }
 
+// adminSocket is where Envoy says how it is, to whoever can open our folder: its
+// admin interface asks nobody who they are.
+func (d *dev) adminSocket() string { return filepath.Join(d.private, "envoy.sock") }
+
 // runEnvoy runs Envoy until ctx ends, or it does.
 func (d *dev) runEnvoy(ctx context.Context) error {
 	out, err := os.OpenFile(filepath.Join(d.dir, "envoy.log"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -80,7 +86,12 @@ func (d *dev) runEnvoy(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(d.envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c", filepath.Join(d.dir, "envoy.yaml"))
+	admin, err := json.Marshal(map[string]any{"admin": map[string]any{"address": map[string]any{"pipe": map[string]any{"path": d.adminSocket()}}}})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(d.envoy, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
+		"-c", filepath.Join(d.dir, "envoy.yaml"), "--config-yaml", string(admin)) // JSON is YAML
 	cmd.Stdout, cmd.Stderr = out, out
 	runtime.LockOSThread() // see childAttr
 	defer runtime.UnlockOSThread()
@@ -92,9 +103,13 @@ func (d *dev) runEnvoy(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
-	case err := <-ended:
+	case <-ended:
 		text, _ := io.ReadAll(io.NewSectionReader(out, 0, 4<<10))
-		return fmt.Errorf("it ended (%v) and said:\n%s", err, printableLines(text))
+		said := " and said:\n" + printableLines(text)
+		if len(bytes.TrimSpace(text)) == 0 {
+			said = " and said nothing: is it an Envoy?"
+		}
+		return fmt.Errorf("%s ended (%s)%s", d.envoy, cmd.ProcessState, said)
 	case <-ctx.Done():
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -117,16 +132,53 @@ func printableLines(text []byte) string {
 
 // awaitListener waits until somebody listens.
 func awaitListener(ctx context.Context, addr string) error {
+	return await(ctx, func(ctx context.Context) error {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("nobody listens at %s: %w", addr, err)
+		}
+		return c.Close()
+	})
+}
+
+// awaitEnvoy waits until the Envoy that was started here takes requests. It is
+// asked at a socket that no other program can have, and not where it listens:
+// there another one might answer. It is live when its listeners have their
+// ports, and ends when one cannot be had.
+func (d *dev) awaitEnvoy(ctx context.Context) error {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", d.adminSocket())
+	}}
+	defer transport.CloseIdleConnections()
+	return await(ctx, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy/ready", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return fmt.Errorf("%s is not ready: %w", d.envoy, err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s is not ready: %s", d.envoy, resp.Status)
+		}
+		return nil
+	})
+}
+
+// await tries until it works, for at most startWithin.
+func await(ctx context.Context, try func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	for {
-		c, err := (&net.Dialer{}).DialContext(limited, "tcp", addr)
+		err := try(limited)
 		if err == nil {
-			return c.Close()
+			return nil
 		}
 		select {
 		case <-limited.Done():
-			return fmt.Errorf("nobody listens at %s after %s: %w", addr, startWithin, err)
+			return fmt.Errorf("after %s: %w", startWithin, err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

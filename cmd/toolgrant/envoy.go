@@ -10,7 +10,7 @@ import (
 
 func envoyCommand() *cobra.Command {
 	var (
-		file     string
+		config   configFlag
 		fragment bool
 	)
 	cmd := &cobra.Command{
@@ -28,11 +28,11 @@ Print it again when the catalogue changes.`,
   toolgrant envoy --config toolgrant.yaml --fragment`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := LoadConfig(file)
+			cfg, err := config.load()
 			if err != nil {
 				return err
 			}
-			tools, err := catalog.Load(config.Catalogue)
+			tools, err := catalog.Load(cfg.Catalogue)
 			if err != nil {
 				return usageError(err)
 			}
@@ -40,14 +40,14 @@ Print it again when the catalogue changes.`,
 			if fragment {
 				render = envoy.Fragment
 			}
-			text, err := render(envoyOptions(config, tools))
+			text, err := render(envoyOptions(cfg, tools))
 			if err != nil {
 				return usageError(err)
 			}
 			return output(cmd, string(text))
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "configuration `FILE`, as for serve")
+	config.register(cmd)
 	cmd.Flags().BoolVar(&fragment, "fragment", false, "only the parts that go into a configuration of your own")
 	return cmd
 }

@@ -4,30 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/toolgrant/toolgrant/audit"
 )
-
-// configFlag names the configuration that a command reads: that of
-// "toolgrant dev", where its shell lines were pasted.
-type configFlag struct{ file string }
-
-func (c *configFlag) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.file, "config", "", "configuration `FILE`, as for serve (default $"+envDevDir+"/toolgrant.yaml if that is set, else toolgrant.yaml)")
-}
-
-func (c *configFlag) load() (*Config, error) {
-	switch dir := os.Getenv(envDevDir); {
-	case c.file != "":
-		return LoadConfig(c.file)
-	case dir != "":
-		return LoadConfig(filepath.Join(dir, "toolgrant.yaml"))
-	}
-	return LoadConfig("toolgrant.yaml")
-}
 
 func explainCommand() *cobra.Command {
 	var (

@@ -21,29 +21,27 @@ const maxConstraint = 8 << 10 // bytes of one constraint; the broker's own bound
 type grantFlags struct {
 	tools, constraints, sums []string
 	ttl                      ttlFlag
-	maxCalls                 int64
+	maxCalls                 countFlag
 	renew                    string
 }
 
 func (g *grantFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&g.tools, "tool", nil, "`SERVER/TOOL` to grant; may be repeated (required)")
 	cmd.Flags().Var(&g.ttl, "ttl", "length of the window, a `TIME` such as 5m (default 5m, or less where the task or the identity token ends sooner)")
-	cmd.Flags().Int64Var(&g.maxCalls, "max-calls", 0, "`N` calls at most, of each tool within the task")
+	cmd.Flags().Var(&g.maxCalls, "max-calls", "`N` calls at most, of each tool within the task")
 	cmd.Flags().StringArrayVar(&g.sums, "max-sum", nil, "`POINTER=SUM` at most over all calls, such as /body/amount=1000.50; may be repeated")
 	cmd.Flags().StringArrayVar(&g.constraints, "constraint", nil, "JSON `SCHEMA` that a call's input must satisfy, or @FILE with one; may be repeated")
 }
 
 // asks makes one request for each tool.
-func (g *grantFlags) asks(cmd *cobra.Command) ([]client.GrantRequest, error) {
+func (g *grantFlags) asks() ([]client.GrantRequest, error) {
 	switch {
 	case len(g.tools) == 0:
 		return nil, usagef("--tool is missing: SERVER/TOOL, as the catalogue names it")
-	case cmd.Flags().Changed("max-calls") && g.maxCalls < 1:
-		return nil, usagef("--max-calls %d: write 1 or more, or leave it out", g.maxCalls)
 	case g.renew != "" && len(g.tools) > 1:
 		return nil, usagef("--renew is for one grant, and so for one --tool; renew each by itself")
 	}
-	ask := client.GrantRequest{TTL: g.ttl.Duration, MaxCalls: g.maxCalls, Renew: g.renew}
+	ask := client.GrantRequest{TTL: g.ttl.Duration, MaxCalls: g.maxCalls.n, Renew: g.renew}
 	for _, text := range g.constraints {
 		c, err := constraint(text)
 		if err != nil {
@@ -145,7 +143,7 @@ constraints and budgets, and never beyond the task's deadline.`,
 			case req.Task == "":
 				return usagef("--task is missing: the id that \"toolgrant task start\" printed")
 			}
-			asks, err := grant.asks(cmd)
+			asks, err := grant.asks()
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,9 @@ those that policy lets you revoke. At most 1000; filters narrow the list.
 
 --watch asks again each second: on a terminal as a table that ^C ends, elsewhere
 as one line of JSON for each grant that came to live or is gone:
-{"at": TIME, "change": "live" or "gone", "grant": {…}}.`,
+{"at": TIME, "change": "live" or "gone", "grant": {…}}.
+Each of these looks is a request like any other: a record a second in the
+broker's audit log, and a part of what you may ask of it in a second.`,
 		Example: `  toolgrant grants
   toolgrant grants --agent corp/ci-1 --watch
   toolgrant grants --watch --json | jq -r 'select(.change == "gone").grant.grant_id'`,
@@ -82,23 +84,27 @@ func grantsTable(grants []client.LiveGrant) string {
 	})
 	rows := make([][]string, len(grants))
 	for i, g := range grants {
-		rows[i] = []string{g.ID, g.Agent, g.Tool, g.Task, g.Kind, inWords(time.Duration(g.TTL) * time.Second), budgetText(g)}
+		rows[i] = []string{g.ID, g.Agent, g.Tool, g.Task, g.Kind, inWords(time.Duration(g.TTL) * time.Second), maxCalls(g), maxSums(g)}
 	}
-	return table("GRANT AGENT TOOL TASK KIND LEFT CALLS", rows)
+	return table(rows, "GRANT", "AGENT", "TOOL", "TASK", "KIND", "LEFT", "MAX CALLS", "MAX SUMS")
 }
 
-// budgetText is what a grant's budgets allow in all; what of it is spent is
-// known to the nodes alone.
-func budgetText(g client.LiveGrant) string {
-	var parts []string
-	if g.MaxCalls > 0 {
-		parts = append(parts, strconv.FormatInt(g.MaxCalls, 10))
+// maxCalls and maxSums are what a grant's budgets allow in all; what of it is
+// spent is known to the nodes alone.
+func maxCalls(g client.LiveGrant) string {
+	if g.MaxCalls == 0 {
+		return ""
 	}
+	return strconv.FormatInt(g.MaxCalls, 10)
+}
+
+func maxSums(g client.LiveGrant) string {
+	var sums []string
 	for pointer, sum := range g.MaxSum {
-		parts = append(parts, pointer+"="+sum)
+		sums = append(sums, pointer+"="+sum)
 	}
-	slices.Sort(parts)
-	return strings.Join(parts, " ")
+	slices.Sort(sums)
+	return strings.Join(sums, " ")
 }
 
 // watcher shows live grants as they change, until its context ends.

@@ -28,8 +28,9 @@ func identityCommand() *cobra.Command {
 ONLY: whoever can read the folder can be any agent.
 
 Beside "toolgrant dev" the folder is that one's issuer, which the broker that
-runs there believes. Elsewhere name one: the first use makes the issuer's key and DIR/jwks.json. A broker that names that
-file, and the same issuer URL, in its configuration believes these tokens:
+runs there believes. Elsewhere name one: the first use makes the issuer's key and
+DIR/jwks.json. A broker that names that file, and the same issuer URL, in its
+configuration believes these tokens:
 
   identity:
     issuers:

@@ -15,8 +15,8 @@ func keysCommand() *cobra.Command {
 
 func keysAddCommand() *cobra.Command {
 	var (
-		file string
-		in   ttlFlag
+		config configFlag
+		in     ttlFlag
 	)
 	cmd := &cobra.Command{
 		Use:   "add [--config FILE] [--in TIME]",
@@ -32,7 +32,7 @@ To drop a key that was stolen, remove its file: its tokens end at once.`,
 		Example: `  toolgrant keys add --config toolgrant.yaml --in 10m`,
 		Args:    operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := LoadConfig(file)
+			cfg, err := config.load()
 			if err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ To drop a key that was stolen, remove its file: its tokens end at once.`,
 			return printLine(cmd, fmt.Sprintf("a key of %s was added; it signs from %s", cfg.Keys.Dir, begin.Local().Format(time.RFC3339)))
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "configuration `FILE`, as for serve")
+	config.register(cmd)
 	cmd.Flags().Var(&in, "in", "`TIME` until it signs, such as 10m (default at once)")
 	return cmd
 }

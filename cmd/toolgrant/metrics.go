@@ -51,7 +51,7 @@ func newMetrics() *metrics {
 	m.decisions = counter("decisions_total", "Decisions of both doors, by kind, outcome and reason.", "kind", "outcome", "reason")
 	m.records = counter("audit_records_total", "Requests whose records were written, or could not be (then the answer was no).", "result")
 	m.outside = counter("calls_outside_window_total", "Calls without a live grant behind them: each is a violation to look into.", "tool", "reason")
-	m.spikes = counter("grant_request_spikes_total", "Times that one agent's requests for a tool went over the configured rate.", "tool")
+	m.spikes = counter("grant_request_spikes_total", "Times that one requester's requests for a tool went over the configured rate.", "tool")
 	m.reloads = counter("policy_reloads_total", "Reloads of the policies, by result.", "result")
 	m.swept = counter("policy_sweep_grants_total", "Older grants that were decided anew after a reload, by result.", "result")
 	m.issuers = counter("issuer_key_reads_total", "Readings of issuers' keys, by result.", "issuer", "result")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/cedar"
+	"github.com/toolgrant/toolgrant/grants"
 )
 
 const maxPolicyInput = 1 << 20 // bytes
@@ -30,7 +31,9 @@ func policyCheckCommand() *cobra.Command {
 		Short: "Load the policies as serve does, and decide a question",
 		Long: `Load the policies and entities that the configuration names, with its catalogue
 and groups, as serve does: what would not load there does not load here, for the
-same reasons. No broker is asked.
+same reasons. No broker is asked. What loads and is probably not meant is warned
+of on stderr, and stdout also says what may be called without a grant, by which
+policy: that is the baseline.
 
 With --input, decide one question by them: a JSON document as "toolgrant policy
 example-input" prints it. The answer is one line on stdout, "allow" or "deny"
@@ -48,8 +51,11 @@ are is read from the document, and believed.`,
 				return err
 			}
 			if input == "" {
-				return printLine(cmd, fmt.Sprintf("%s: %d policies are in order: %s; revision %s",
-					cfg.Policies, len(set.Policies()), strings.Join(set.Policies(), ", "), set.Revision()))
+				for _, w := range set.Warnings() {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", printable(w))
+				}
+				return output(cmd, fmt.Sprintf("%s: %d policies are in order: %s; revision %s\n%s",
+					cfg.Policies, len(set.Policies()), strings.Join(set.Policies(), ", "), set.Revision(), baselineText(set.Baseline())))
 			}
 			doc, err := readInput(cmd.InOrStdin(), input)
 			if err != nil {
@@ -63,9 +69,12 @@ are is read from the document, and believed.`,
 			if !d.Allow {
 				answer = "deny (" + d.Reason.String() + ")"
 			}
-			by := ", by no policy"
-			if len(d.Policies) > 0 {
+			by := ""
+			switch {
+			case len(d.Policies) > 0:
 				by = ", by " + strings.Join(d.Policies, ", ")
+			case d.Reason == grants.Policy:
+				by = ", none permits it"
 			}
 			if err := printLine(cmd, answer+by); err != nil || d.Allow {
 				return err
@@ -76,6 +85,18 @@ are is read from the document, and believed.`,
 	config.register(cmd)
 	cmd.Flags().StringVar(&input, "input", "", "`FILE` with a question to decide, or - for stdin")
 	return cmd
+}
+
+// baselineText says in a line for each policy what it may permit without a grant.
+func baselineText(permits []cedar.Permit) string {
+	if len(permits) == 0 {
+		return "without a grant: nothing may be called\n"
+	}
+	var b strings.Builder
+	for _, p := range permits {
+		fmt.Fprintf(&b, "without a grant: policy %q (%s) may permit %s\n", p.ID, printable(p.At), strings.Join(p.Tools, ", "))
+	}
+	return b.String()
 }
 
 func policySchemaCommand() *cobra.Command {
@@ -90,9 +111,13 @@ the tool's input. Editors and Cedar's command line take it.`,
   cedar validate --schema toolgrant.cedarschema --policies policies/issue.cedar`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			tools, err := loadTools(&config)
+			cfg, err := config.load()
 			if err != nil {
 				return err
+			}
+			tools, err := catalog.Load(cfg.Catalogue)
+			if err != nil {
+				return usageError(err)
 			}
 			text, err := cedar.SchemaText(tools)
 			if err != nil {
@@ -114,19 +139,19 @@ func policyExampleCommand() *cobra.Command {
 		Use:   "example-input ACTION [--tool SERVER/TOOL]",
 		Short: "Print a question to policy, with all that it can see",
 		Long: `Print a question as policy is asked it, with a plausible value for everything that
-it can see. ACTION is start_task, end_task, grant, ask_for, revoke or call; all
-but the first two are about a tool. Edit it, and decide it by "toolgrant policy
-check --input".`,
+it can see, and names that the policies know. ACTION is start_task, end_task,
+grant, ask_for, revoke or call; all but the first two are about a tool. Edit it,
+and decide it by "toolgrant policy check --input".`,
 		Example: `  toolgrant policy example-input start_task
   toolgrant policy example-input call --tool reports/export`,
 		Args:      operands("ACTION"),
 		ValidArgs: []string{"start_task", "end_task", "grant", "ask_for", "revoke", "call"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tools, err := loadTools(&config)
+			set, _, err := loadPolicies(&config)
 			if err != nil {
 				return err
 			}
-			text, err := cedar.ExampleInput(tools, args[0], tool)
+			text, err := set.ExampleInput(args[0], tool)
 			if err != nil {
 				return usageError(err)
 			}
@@ -138,18 +163,6 @@ check --input".`,
 	return cmd
 }
 
-func loadTools(config *configFlag) (*catalog.Catalog, error) {
-	cfg, err := config.load()
-	if err != nil {
-		return nil, err
-	}
-	tools, err := catalog.Load(cfg.Catalogue)
-	if err != nil {
-		return nil, usageError(err)
-	}
-	return tools, nil
-}
-
 func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
 	cfg, err := config.load()
 	if err != nil {
@@ -159,7 +172,7 @@ func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
 	if err != nil {
 		return nil, nil, usageError(err)
 	}
-	// Of the issuers only their groups matter: their keys may be elsewhere.
+	// Of the issuers only their names and groups matter: their keys may be elsewhere.
 	var groups []string
 	for _, issuer := range cfg.Identity.Issuers {
 		for _, to := range issuer.Groups {
@@ -167,7 +180,7 @@ func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
 		}
 	}
 	slices.Sort(groups)
-	set, err := cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: tools, Groups: slices.Compact(groups)})
+	set, err := cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: tools, Groups: slices.Compact(groups), Aliases: aliases(cfg)})
 	if err != nil {
 		return nil, nil, usageError(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func readyCommand() *cobra.Command {
-	var file string
+	var config configFlag
 	cmd := &cobra.Command{
 		Use:   "ready [--config FILE]",
 		Short: "Ask a running server whether it is ready",
@@ -24,12 +24,12 @@ where nothing but this program is at hand, as in its image.`,
 		Example: `  toolgrant ready --config /etc/toolgrant/toolgrant.yaml`,
 		Args:    operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := LoadConfig(file)
+			cfg, err := config.load()
 			if err != nil {
 				return err
 			}
 			if cfg.Admin.Listen == "" {
-				return usageError(fmt.Errorf("%s has no admin.listen: write, for example, admin: {listen: 127.0.0.1:9190}", file))
+				return usageError(fmt.Errorf("%s has no admin.listen: write, for example, admin: {listen: 127.0.0.1:9190}", config.path()))
 			}
 			text, err := askReady(cmd.Context(), cfg.Admin)
 			if err != nil {
@@ -38,7 +38,7 @@ where nothing but this program is at hand, as in its image.`,
 			return printLine(cmd, text)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "configuration `FILE`, as for serve")
+	config.register(cmd)
 	return cmd
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	var file string
+	var config configFlag
 	var check bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
@@ -35,7 +35,7 @@ in memory: a restart ends them all.`,
   toolgrant serve --config toolgrant.yaml --check    # read everything, say what is wrong, exit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := LoadConfig(file)
+			cfg, err := config.load()
 			if err != nil {
 				return usageError(err)
 			}
@@ -52,13 +52,13 @@ in memory: a restart ends them all.`,
 				if err := errors.Join(checkKeys(cfg), checkFolders(cfg), checkCertificates(cfg)); err != nil {
 					return usageError(err)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), file+": configuration, catalogue, policies, issuers and keys are in order")
+				fmt.Fprintln(cmd.OutOrStdout(), config.path()+": configuration, catalogue, policies, issuers and keys are in order")
 				return nil
 			}
 			return serve(cmd.Context(), cfg, log)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "toolgrant.yaml", "the configuration file")
+	config.register(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "read and check configuration, catalogue, policies, issuers and keys, and exit")
 	return cmd
 }

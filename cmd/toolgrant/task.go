@@ -157,7 +157,7 @@ those that policy lets you end. At most 1000; filters narrow the list.`,
 			for i, t := range tasks {
 				rows[i] = []string{t.ID, t.Kind, t.Owner, strings.Join(t.Agents, ","), inWords(time.Until(t.Deadline))}
 			}
-			return output(cmd, table("TASK KIND OWNER AGENTS LEFT", rows))
+			return output(cmd, table(rows, "TASK", "KIND", "OWNER", "AGENTS", "LEFT"))
 		},
 	}
 	broker.register(cmd)

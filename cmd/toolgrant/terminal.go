@@ -52,10 +52,10 @@ func printable(s string) string {
 
 // table lays out rows below a head, in columns. Cells are made printable; an
 // empty one is shown as "-".
-func table(head string, rows [][]string) string {
+func table(rows [][]string, head ...string) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ReplaceAll(head, " ", "\t"))
+	fmt.Fprintln(w, strings.Join(head, "\t"))
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, c := range row {
@@ -73,12 +73,25 @@ func table(head string, rows [][]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// inWords gives a time span as people say it: 4m10s, 2h5m.
+// inWords gives a time span as people say it, without what is not worth
+// saying: 4m10s, 2h5m.
 func inWords(d time.Duration) string {
 	d = d.Truncate(time.Second)
 	if d >= time.Hour {
 		d = d.Truncate(time.Minute)
-		return strings.TrimSuffix(d.String(), "0s")
 	}
-	return d.String()
+	return withUnits(d)
+}
+
+// withUnits writes whole seconds without units of which there are none: 1h30m,
+// 10m.
+func withUnits(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }

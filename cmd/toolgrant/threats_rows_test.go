@@ -81,7 +81,7 @@ var threatRows = map[string]string{
 	"O09": "cmd/toolgrant.TestFloodsOfConnections cmd/toolgrant.TestFloodsOfStreams broker.TestSlowHeaders broker.TestIdleConnections broker.TestRapidReset authz.TestFloods authz.TestMessageBound",
 	"O10": "cmd/toolgrant.TestPortsForOperators authz.TestHealthAlone",
 
-	"U01": "audit.TestEveryFieldIsCut audit.TestAppendString audit.FuzzAppend",
+	"U01": "audit.TestEveryFieldIsCut audit.TestAppendString audit.FuzzAppend audit.TestSignalsEscape cmd/toolgrant.TestLogPrints cmd/toolgrant.TestSignalsPrint",
 	"U03": "cmd/toolgrant.TestSecretsStayPut token.TestKeysDoNotPrint strictjson.TestErrorsHoldNoValues",
 }
 

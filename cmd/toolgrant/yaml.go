@@ -176,20 +176,35 @@ func (f *yamlFile) read(path string, n ast.Node, into reflect.Value) error {
 		into.SetBool(b.Value)
 		return nil
 	}
-	text, err := f.text(path, n)
-	if err != nil {
+	if into.Type() == durationType {
+		d, err := f.duration(path, n)
+		into.SetInt(int64(d))
 		return err
 	}
-	if into.Type() != durationType {
-		into.SetString(text)
-		return nil
+	text, err := f.text(path, n)
+	into.SetString(text)
+	return err
+}
+
+func (f *yamlFile) duration(path string, n ast.Node) (time.Duration, error) {
+	var text string
+	switch n.Type() {
+	case ast.IntegerType, ast.FloatType: // a unit is what is missing, and no quotes
+		text = n.GetToken().Value
+	default:
+		var err error
+		if text, err = f.text(path, n); err != nil {
+			return 0, err
+		}
+	}
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil && seconds > 0 {
+		return 0, f.errorf(path, "%s has no unit; for %[1]s seconds write %s", text, withUnits(time.Duration(seconds)*time.Second))
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 || d%time.Second != 0 {
-		return f.errorf(path, "%q is not a time that can be used; write whole seconds above zero with a unit, such as 90s, 15m or 4h", text)
+		return 0, f.errorf(path, "%q is not a time that can be used; write whole seconds above zero with a unit, such as 90s, 15m or 4h", text)
 	}
-	into.SetInt(int64(d))
-	return nil
+	return d, nil
 }
 
 // mapping calls do for each key and value, in the file's order.
