@@ -65,6 +65,11 @@ tidy-check: ## check that go.mod and go.sum are tidy
 bench: ## run all benchmarks
 	$(with-envoy) && go test -run='^$$' -bench=. -benchmem ./...
 
+.PHONY: bars
+bars: ## the long tests: a million operations for the late-allow detector, 10^5 calls while each part is broken
+	$(with-envoy) && TOOLGRANT_LATE_OPS=1000000 TOOLGRANT_BROKEN_CALLS=100000 \
+		go test $(TESTFLAGS) -count=1 -run 'NoLate|AllowNothing' -v ./cmd/toolgrant
+
 .PHONY: clean
 clean: ## remove what make built and fetched
 	rm -rf .bin .envoy .envoy.*

@@ -100,6 +100,11 @@ func (d *Door) record(c *check, v verdict) audit.Record {
 		r.Grant, r.Requester, r.Client = g.ID, g.Requester.ID(), g.Client
 	} else if c.call.tool != nil {
 		r.Grant = c.caller.named(c.call.tool.ID)
+		// One that is dead is in the table for a while, and who asked for it is what
+		// is looked for first.
+		if g, _ := d.cfg.Table.Grant(r.Grant); g != nil && g.Agent.ID() == c.caller.agent.ID() && g.Task == c.caller.task {
+			r.Requester, r.Client = g.Requester.ID(), g.Client
+		}
 	}
 	if v.allow {
 		r.Outcome, r.Reason, r.Status = audit.Allow, grants.None, 0 // the tool's own is not known yet
@@ -243,6 +248,10 @@ func (d *Door) metadata(c *check, v verdict) *structpb.Struct {
 	}
 	if v.held {
 		m["grant"] = structpb.NewStringValue(v.grant.Grant().ID)
+	} else if c.call.tool != nil {
+		if id := c.caller.named(c.call.tool.ID); id != "" {
+			m["grant"] = structpb.NewStringValue(id)
+		}
 	}
 	return &structpb.Struct{Fields: m}
 }

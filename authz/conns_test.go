@@ -98,6 +98,8 @@ func once(t *testing.T, target string, creds credentials.TransportCredentials) e
 // them closes out neither who has asked, nor who asks anew, nor a check under way.
 func TestIdleConnections(t *testing.T) {
 	release, started := make(chan struct{}), make(chan struct{})
+	var end sync.Once
+	defer end.Do(func() { close(release) })
 	target, _ := crowded(t, ServerConfig{Check: checkFunc(func(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 		if req.GetAttributes() != nil { // the slow one
 			close(started)
@@ -139,7 +141,7 @@ func TestIdleConnections(t *testing.T) {
 	idle(600)
 	check()
 	eventually(t, "those beyond the bound are closed", func() bool { return closed.Load() >= 1200-maxConnections })
-	close(release)
+	end.Do(func() { close(release) })
 	if err := <-answer; err != nil {
 		t.Errorf("the check under way: %v", err)
 	}
@@ -467,5 +469,11 @@ func TestCount(t *testing.T) {
 	defer far.Close()
 	if _, _, err := (counted{insecure.NewCredentials()}).Clone().ServerHandshake(near); err == nil {
 		t.Error("a connection of another listener is taken")
+	}
+	d := g.waiting(stranger, 0)
+	d.Conn = near
+	nc, info, err := counted{insecure.NewCredentials()}.ServerHandshake(d)
+	if a, ok := info.(admitted); err != nil || nc != d || !ok || a.conn != d || a.AuthType() != "insecure" || d.kind.Load() != unused {
+		t.Errorf("handshake: %v %v %v, kind %d", nc, info, err, d.kind.Load())
 	}
 }

@@ -13,12 +13,12 @@ import (
 // Who may see what: first what structure shows (one's own), then, of what is
 // others', what policy would let the caller end or revoke.
 //
-// What a list says, and how much policy is asked for it, must tell nothing of
-// what the caller may not see. So before others' entries are looked at, policy
-// is asked about nobody's: about as many as the question names, whatever there
-// is. Its no ends the list. It is the price that who may revoke only some
-// grants, by what is special about them, does not find those in a list that does
-// not say what that is.
+// Neither what a list says nor how often policy is asked for it may tell of what
+// the caller may not see. So before others' entries are looked at, policy is
+// asked about nobody's: a task, or a grant of each tool, of which no more is
+// known than what the query names. The number of these questions is the same
+// whatever there is, and their no ends the list. The price: who may revoke, say,
+// only the grants of one agent has to name it, or the list leaves them out.
 
 // maxListed is the most that one list holds, and the most that is put to policy
 // at a time.

@@ -410,7 +410,7 @@ func TestNamesThatExist(t *testing.T) {
 		`(principal, action in T::Action::"call", resource in T::ToolServer::"github") when { context has input.query.number && context.input.query.number > 3 }`,
 		`(principal, action, resource) when { context has max_calls || context has grant || context has agent || context has task && context.task has ttl }`,
 		`(principal, action in [ T::Action::"call:bank/pay", T::Action::"call:reports/export"], resource in T::ToolServer::"bank")`,
-		`(principal, action in [ T::Action::"grant", T::Action::"start_task"], resource)`,
+		`(principal, action == T::Action::"start_task", resource is T::TaskKind)`,
 		`(principal, action == T::Action::"revoke", resource is T::Tool in T::ToolSet::"read")`,
 		`(principal, action, resource) when { action is T::Action && action in T::Action::"call" && principal is T::Agent && (resource is T::TaskKind || resource is T::Tool in T::ToolServer::"bank") }`,
 		`(principal, action == T::Action::"grant", resource) when { principal in [ T::AgentGroup::"ops"] || principal in T::Agent::"corp/a" || resource in [ T::ToolSet::"read", T::ToolSet::"write"] || principal == context.task.owner }`,

@@ -259,8 +259,8 @@ func TestRun(t *testing.T) {
 
 		// Written in pieces: none of them comes into force, and none is told.
 		long := strings.Replace(onlyPay, `"pay"`, `"pay-too"`, 1)
-		for i := range 4 {
-			w.write(t, "q.cedar", long[:i*len(long)/4])
+		for i := range 8 { // over two looks, and for less than Every after the first
+			w.write(t, "q.cedar", long[:i*len(long)/8])
 			time.Sleep(200 * time.Millisecond)
 			synctest.Wait()
 		}

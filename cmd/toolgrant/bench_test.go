@@ -39,9 +39,8 @@ func BenchmarkIssue(b *testing.B) {
 		if i%100 == 0 {
 			task = w.task() // a task has some grants, not a million
 		}
-		pin := fmt.Sprintf(`{"type":"object","required":["q"],"additionalProperties":false,"properties":{"q":{"type":"integer","const":%d}}}`, i)
 		if _, err := bot.Exchange(b.Context(), client.GrantRequest{
-			Tool: "reports/export", Task: task, Constraints: []json.RawMessage{json.RawMessage(pin)},
+			Tool: "reports/export", Task: task, Constraints: []json.RawMessage{onlyMonth(fmt.Sprint(i))},
 		}); err != nil {
 			b.Fatal(err)
 		}
@@ -58,4 +57,11 @@ func BenchmarkReuse(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// onlyMonth is a constraint on reports/export: CSV, and that month.
+func onlyMonth(month string) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"type":"object","additionalProperties":false,"required":["query","body"],"properties":{
+		"query":{"type":"object","additionalProperties":false,"required":["format"],"properties":{"format":{"type":"string","const":"csv"}}},
+		"body":{"type":"object","additionalProperties":false,"required":["month"],"properties":{"month":{"type":"string","const":%q}}}}}`, month))
 }

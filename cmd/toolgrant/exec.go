@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -341,7 +342,7 @@ func (x *execution) beat(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.As(err, &answer) && answer.Denied() && answer.Reason != "limit":
+		case errors.As(err, &answer) && slices.Contains([]string{"task_ended", "unknown_task", "bad_request"}, answer.Reason):
 			x.say("%v; the command goes on, and its calls are refused", err)
 			return
 		case err != nil && !missed:

@@ -59,7 +59,8 @@ func (b *fakeBroker) serve(w http.ResponseWriter, r *http.Request) {
 	if b.fail != nil {
 		if status := b.fail(r, string(text)); status != 0 {
 			w.WriteHeader(status)
-			fmt.Fprint(w, `{"error":"x","reason":"policy","decision_id":"d_1"}`)
+			why := map[int]string{401: "expired_token", 403: "policy", 409: "task_ended", 503: "undecided"}[status]
+			fmt.Fprintf(w, `{"error":"x","reason":%q,"decision_id":"d_1"}`, why)
 			return
 		}
 	}
@@ -290,7 +291,7 @@ func TestExecBeatRefused(t *testing.T) {
 	b := newFakeBroker(t)
 	b.failing(func(r *http.Request, _ string) int {
 		if strings.HasSuffix(r.URL.Path, "/beat") {
-			return []int{503, 503, 403}[min(b.beats-1, 2)]
+			return []int{503, 401, 409}[min(b.beats-1, 2)] // the identity token's file may be renewed a moment later
 		}
 		return 0
 	})

@@ -99,7 +99,7 @@ func TestTokenExchange(t *testing.T) {
 		{"no subject_token_type", set("subject_token_type", ""), nil, 400, "invalid_request", ""},
 		{"actor_token", set("actor_token", subject), nil, 400, "invalid_request", ""},
 		{"a parameter twice", func(v url.Values) { v.Add("task", task) }, nil, 400, "invalid_request", ""},
-		{"two resources", func(v url.Values) { v.Add("resource", "https://other.internal") }, nil, 400, "invalid_request", ""},
+		{"two resources", func(v url.Values) { v.Add("resource", "https://other.internal") }, nil, 400, "invalid_target", ""},
 		{"unknown resource", set("resource", "https://other.internal"), nil, 400, "invalid_target", "unknown_tool"},
 		{"no resource", set("resource", ""), nil, 400, "invalid_target", ""},
 		{"unknown tool", set("scope", "reports/nosuch"), nil, 400, "invalid_scope", "unknown_tool"},
@@ -281,7 +281,7 @@ func TestReuse(t *testing.T) {
 	}
 	for name, r := range map[string]client.GrantRequest{
 		"more time":    {TTL: 10 * time.Minute},
-		"a constraint": {TTL: time.Minute, Constraints: []json.RawMessage{json.RawMessage(`{"type":"object","additionalProperties":false,"properties":{},"required":[]}`)}},
+		"a constraint": {TTL: time.Minute, Constraints: []json.RawMessage{onlyMonth("2026-10")}},
 	} {
 		if g := get(r); g.Reused {
 			t.Errorf("%s: reused", name)

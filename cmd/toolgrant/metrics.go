@@ -39,6 +39,7 @@ var kinds = map[string]string{
 	"list_tasks":           "read",
 	"list_grants":          "read",
 	"sweep":                "sweep",
+	"beat":                 "beat",
 }
 
 func newMetrics() *metrics {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/client"
@@ -37,7 +38,20 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"toolgrant": main})
+	testscript.Main(leakless{m}, map[string]func(){"toolgrant": main})
+}
+
+// leakless fails tests that leave goroutines behind.
+type leakless struct{ m *testing.M }
+
+func (l leakless) Run() int {
+	code := l.m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // world is the example in examples/reports, on free ports: a tool that notes
