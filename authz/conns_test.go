@@ -82,7 +82,8 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// once asks on a connection of its own, which is given no second try.
+// once asks on a connection of its own, which is given no second try, and no time
+// to wait until unused ones are closed.
 func once(t *testing.T, target string, creds credentials.TransportCredentials) error {
 	t.Helper()
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds))
@@ -90,7 +91,9 @@ func once(t *testing.T, target string, creds credentials.TransportCredentials) e
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, err = authv3.NewAuthorizationClient(conn).Check(within(t), &authv3.CheckRequest{})
+	ctx, cancel := context.WithTimeout(t.Context(), unusedTime/2)
+	defer cancel()
+	_, err = authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{})
 	return err
 }
 

@@ -184,6 +184,10 @@ func TestB14Reuse(t *testing.T) {
 		{"more time", h.as("bot"), task, `,"ttl":800` + base},
 		{"a budget", h.as("bot"), other, `,"max_calls":3` + base},
 		{"a narrower one", h.as("bot"), other, `,"max_calls":2` + base},
+		{"a still narrower one", h.as("bot"), other, `,"max_calls":1` + base}, // as many budgets, of another limit
+		{"a sum", h.as("bot"), other, `,"max_calls":1,"max_sum":{"/query/copies":"9"}` + base},
+		{"a narrower sum", h.as("bot"), other, `,"max_calls":1,"max_sum":{"/query/copies":"8"}` + base},
+		{"a still narrower sum", h.as("bot"), other, `,"max_calls":1,"max_sum":{"/query/copies":"7"}` + base},
 	} {
 		if d := h.buy(tc.who, tc.task, "pay/send", tc.asked); d.Reused {
 			t.Errorf("%s: reused", tc.name)

@@ -33,7 +33,9 @@ var payOrExport = []grants.Input{call("bank/pay", nil, nil), call("reports/expor
 // watched is a Live and what its hooks were told.
 type watched struct {
 	*Live
-	dir      string
+	dir string
+
+	mu       sync.Mutex
 	reloads  []grants.Digest
 	failures []string
 }
@@ -47,9 +49,15 @@ func watch(t *testing.T, dir string) *watched {
 			if w.Current() != new || old == new || old.Revision() == new.Revision() {
 				t.Errorf("told of a reload from %v to %v, and %v is in force", old.Revision(), new.Revision(), w.Current().Revision())
 			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.reloads = append(w.reloads, new.Revision())
 		},
-		OnFailure: func(err error) { w.failures = append(w.failures, err.Error()) },
+		OnFailure: func(err error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.failures = append(w.failures, err.Error())
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +83,26 @@ func (w *watched) write(t *testing.T, name, text string) {
 
 func (w *watched) told(t *testing.T, reloads, failures int) {
 	t.Helper()
-	if len(w.reloads) != reloads || len(w.failures) != failures {
-		t.Errorf("told of %d reloads and of the failures %q; want %d and %d", len(w.reloads), w.failures, reloads, failures)
+	w.toldOfFailures(t, failures)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.reloads) != reloads {
+		t.Errorf("told of %d reloads; want %d", len(w.reloads), reloads)
 	}
+}
+
+// toldOfFailures gives the last failure that was told, of so many.
+func (w *watched) toldOfFailures(t *testing.T, failures int) (last string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.failures) != failures {
+		t.Errorf("told of the failures %q; want %d", w.failures, failures)
+	}
+	if len(w.failures) > 0 {
+		last = w.failures[len(w.failures)-1]
+	}
+	return last
 }
 
 func TestReload(t *testing.T) {
@@ -331,7 +356,7 @@ func TestRunWithoutRest(t *testing.T) {
 		w.write(t, "q.cedar", forbid)
 		busyFor(3 * time.Second)
 		w.permits(t, false, true)
-		w.told(t, len(w.reloads), 0)
+		w.toldOfFailures(t, 0)
 		failure(false)
 
 		w.write(t, "q.cedar", "forbid")
@@ -342,8 +367,7 @@ func TestRunWithoutRest(t *testing.T) {
 			t.Errorf("it has failed since %v, and later since %v", since, later)
 		}
 		w.permits(t, false, true)
-		reloads := len(w.reloads)
-		w.told(t, reloads, 1)
+		w.toldOfFailures(t, 1)
 
 		w.write(t, "q.cedar", strings.Replace(forbid, "bank/pay", "reports/export", 1))
 		busyFor(time.Second)
@@ -356,12 +380,12 @@ func TestRunWithoutRest(t *testing.T) {
 		busyFor(5 * time.Second)
 		w.write(t, "q.cedar", "")
 		busyFor(2 * time.Second)
-		w.told(t, len(w.reloads), 2)
+		w.toldOfFailures(t, 2)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		w.told(t, len(w.reloads), 3)
-		if _, _, failed, _ := w.Status(); failed == nil || len(w.failures) != 3 || failed.Error() != w.failures[2] {
-			t.Errorf("the status has %v, and %q were told", failed, w.failures)
+		last := w.toldOfFailures(t, 3)
+		if _, _, failed, _ := w.Status(); failed == nil || failed.Error() != last {
+			t.Errorf("the status has %v, and %q was told", failed, last)
 		}
 		w.permits(t, true, false)
 		cancel()

@@ -56,12 +56,12 @@ var threatRows = map[string]string{
 	"R13": requests + " authz.TestLiveHTTP1 authz.TestLiveHTTP2",
 
 	"B02": "broker.TestB02ClientWithoutSubject",
-	"B03": "broker.TestB03OtherAudienceOtherClient",
+	"B03": "broker.TestB03OtherAudienceOtherClient broker.TestB03ClientsTokenAtTheAPI",
 	"B04": "broker.TestB04RenewalNeverWider broker.TestB04WiderIsRefused broker.TestBudgetsOnlyNarrow",
 	"B05": "broker.TestB05Actors",
 	"B06": "broker.TestB06Times broker.TestB06RenewForEver",
-	"B07": "broker.TestAgentsRate broker.TestOneTokensFlood broker.TestJunk broker.BenchmarkFlood grants.TestMemoryBounds grants.TestMemoryGrantsPerAgent grants.TestMemoryTasksPerOwner",
-	"B08": "broker.TestB08UnknownAndForeign cmd/toolgrant.TestForeignAndUnknownAreAlike",
+	"B07": "broker.TestAgentsRate broker.TestOneTokensFlood broker.TestJunk broker.BenchmarkFlood grants.TestMemoryBounds grants.TestMemoryGrantsPerAgent grants.TestMemoryTasksPerOwner grants.TestMemoryGrantsPerRequester",
+	"B08": "broker.TestB08UnknownAndForeign cmd/toolgrant.TestForeignAndUnknownAreAlike broker.TestListsTellNothing",
 	"B09": "broker.TestB09RevokeWhileCallsRun cmd/toolgrant.TestNoLateAllows cmd/toolgrant.TestDetectorCatchesAStaleRead",
 	"B10": "grants.TestTheEarlierClockEndsIt grants.TestNewViewCountsOn cmd/toolgrant.TestTimePassesWhileRecording",
 	"B11": "broker.TestB11Forms broker.FuzzForm",
@@ -71,9 +71,9 @@ var threatRows = map[string]string{
 
 	"P01": "cedar.TestBrokenReload cmd/toolgrant.TestReloadWhileServing",
 	"P02": "cedar.TestDirectoryLost cedar.TestDirectory cmd/toolgrant.TestReloadWhileServing",
-	"P03": "cedar.TestErringPolicy cedar.TestMissing cedar.TestCorpus",
+	"P03": "cedar.TestErringPolicy cedar.TestMissing cedar.TestCorpus cmd/toolgrant.TestErringForbidDenies",
 	"P04": "cedar.TestReloadWhileDeciding cmd/toolgrant.TestSweepWhileCalling",
-	"P05": "cedar.TestRefused cedar.TestBounds cedar.TestRoutes cedar.FuzzLoad",
+	"P05": "cedar.TestRefused cedar.TestBounds cedar.TestRoutes cedar.FuzzLoad cmd/toolgrant.TestSlowPolicyDenies cedar.BenchmarkPathological",
 
 	"O01": "cmd/toolgrant.TestBrokenAuthzAllowsNothing cmd/toolgrant.TestServerGoneStaysClosed cmd/toolgrant.TestFaultyHandlersStayClosed",
 	"O07": "cmd/toolgrant.TestFullDisk audit.TestFullDisk cmd/toolgrant.TestNoRecordNoCall",
@@ -81,7 +81,7 @@ var threatRows = map[string]string{
 	"O09": "cmd/toolgrant.TestFloodsOfConnections cmd/toolgrant.TestFloodsOfStreams broker.TestSlowHeaders broker.TestIdleConnections broker.TestRapidReset authz.TestFloods authz.TestMessageBound",
 	"O10": "cmd/toolgrant.TestPortsForOperators authz.TestHealthAlone",
 
-	"U01": "audit.TestEveryFieldIsCut audit.TestAppendString audit.FuzzAppend audit.TestSignalsEscape cmd/toolgrant.TestLogPrints cmd/toolgrant.TestSignalsPrint",
+	"U01": "audit.TestEveryFieldIsCut audit.TestAppendString audit.FuzzAppend audit.TestSignalsEscape cmd/toolgrant.TestLogPrints cmd/toolgrant.TestSignalsPrint cmd/toolgrant.TestHostileTextsThroughBothDoors",
 	"U03": "cmd/toolgrant.TestSecretsStayPut token.TestKeysDoNotPrint strictjson.TestErrorsHoldNoValues",
 }
 
