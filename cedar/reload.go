@@ -66,11 +66,19 @@ func (l *Live) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision
 // Current is the set in force.
 func (l *Live) Current() *Set { return l.state.Load().set }
 
-// Status says since when the set of the revision has been in force and, if what
-// the directory holds now did not load, why and since when that is known.
-func (l *Live) Status() (loaded time.Time, revision grants.Digest, failed error, failedAt time.Time) {
+// Status is which set is in force, since when, and whether what the directory
+// holds now is it.
+type Status struct {
+	Revision grants.Digest
+	Loaded   time.Time
+	Failed   error     // why what the directory holds did not load; nil: it did
+	FailedAt time.Time // since when that is known
+}
+
+// Status says how the set in force stands to the directory.
+func (l *Live) Status() Status {
 	s := l.state.Load()
-	return s.loaded, s.set.revision, s.failed, s.failedAt
+	return Status{s.set.revision, s.loaded, s.failed, s.failedAt}
 }
 
 // Reload loads the directory now. On an error the last good set stays; what

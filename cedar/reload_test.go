@@ -119,9 +119,8 @@ func TestReload(t *testing.T) {
 	}
 	w.permits(t, false, true)
 	w.told(t, 1, 0)
-	loaded, revision, failed, failedAt := w.Status()
-	if loaded.IsZero() || revision != w.Current().Revision() || failed != nil || !failedAt.IsZero() {
-		t.Errorf("status %v, %v, %v, %v", loaded, revision, failed, failedAt)
+	if s := w.Status(); s.Loaded.IsZero() || s.Revision != w.Current().Revision() || s.Failed != nil || !s.FailedAt.IsZero() {
+		t.Errorf("status %+v", s)
 	}
 }
 
@@ -174,8 +173,8 @@ func TestBrokenReload(t *testing.T) {
 			}
 			w.permits(t, true, false)
 			w.told(t, 0, told)
-			if _, revision, failed, failedAt := w.Status(); revision != first.Revision() || failed == nil || failedAt.IsZero() || failed.Error() != w.failures[told-1] {
-				t.Errorf("status %v, %v, %v", revision, failed, failedAt)
+			if s := w.Status(); s.Revision != first.Revision() || s.Failed == nil || s.FailedAt.IsZero() || s.Failed.Error() != w.failures[told-1] {
+				t.Errorf("status %+v", s)
 			}
 		})
 	}
@@ -185,8 +184,8 @@ func TestBrokenReload(t *testing.T) {
 	if changed, err := w.Reload(); changed || err != nil {
 		t.Errorf("mended: %v, %v", changed, err)
 	}
-	if _, _, failed, failedAt := w.Status(); failed != nil || !failedAt.IsZero() {
-		t.Errorf("mended, and the status has %v, %v", failed, failedAt)
+	if s := w.Status(); s.Failed != nil || !s.FailedAt.IsZero() {
+		t.Errorf("mended, and the status has %+v", s)
 	}
 }
 
@@ -318,8 +317,8 @@ func TestRun(t *testing.T) {
 		w.write(t, "q.cedar", long)
 		rest()
 		w.told(t, 3, 3)
-		if _, _, failed, _ := w.Status(); failed != nil {
-			t.Error(failed)
+		if s := w.Status(); s.Failed != nil {
+			t.Error(s.Failed)
 		}
 		cancel()
 		wg.Wait()
@@ -345,7 +344,8 @@ func TestRunWithoutRest(t *testing.T) {
 		}
 		failure := func(some bool) (since time.Time) {
 			t.Helper()
-			_, _, failed, since := w.Status()
+			st := w.Status()
+			failed, since := st.Failed, st.FailedAt
 			if (failed != nil) != some {
 				t.Errorf("the status has %v", failed)
 			}
@@ -384,7 +384,7 @@ func TestRunWithoutRest(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		last := w.toldOfFailures(t, 3)
-		if _, _, failed, _ := w.Status(); failed == nil || failed.Error() != last {
+		if failed := w.Status().Failed; failed == nil || failed.Error() != last {
 			t.Errorf("the status has %v, and %q was told", failed, last)
 		}
 		w.permits(t, true, false)

@@ -34,7 +34,6 @@ type Decision struct {
 	Reason   Reason   // why not: Policy, PolicyError, Unrepresentable or UnknownTool; None with Allow
 	Policies []string // ids of the policies that made it; sorted
 	Revision Digest   // of everything that the decision rests on; of one load for a whole batch
-	Advice   string   // what a policy tells the denied
 }
 
 // Refusal is why the decision does not allow; None if it does. One that denies

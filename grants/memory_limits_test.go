@@ -45,9 +45,9 @@ func TestMemoryGrantsPerAgent(t *testing.T) {
 			return 1
 		},
 		"its time": func(m memory, _ grants.Task, _ []grants.Grant) int {
-			time.Sleep(time.Minute - 1)
+			time.Sleep(time.Minute - time.Nanosecond)
 			m.issue(m.by(m.start(time.Hour), "bot", "s/a", time.Hour), grants.Limit)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			return bound - 1
 		},
 		"its task": func(m memory, task grants.Task, _ []grants.Grant) int {
@@ -176,9 +176,9 @@ func TestMemoryTasksPerOwner(t *testing.T) {
 		if _, why, err := m.Start(m.Context(), long); err != nil || why != grants.None {
 			t.Errorf("a retry at the bound: %v, %v", why, err)
 		}
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		start("olga", time.Hour, grants.Limit)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		start("olga", time.Hour, grants.None)
 		start("olga", time.Hour, grants.Limit)
 		m.fence(grants.ScopeTask, long.ID, time.Hour)

@@ -197,10 +197,10 @@ func (p *parts) lookAfter() {
 			return "", nil
 		}},
 		{"policies", func() (string, error) {
-			loaded, revision, failed, failedAt := p.policies.Status()
-			note := fmt.Sprintf("revision %s, loaded %s", revision, loaded.UTC().Format(time.RFC3339))
-			if failed != nil { // the last good ones decide: that is no reason to refuse calls
-				note += fmt.Sprintf("; a reload failed at %s, see the log", failedAt.UTC().Format(time.RFC3339))
+			s := p.policies.Status()
+			note := fmt.Sprintf("revision %s, loaded %s", s.Revision, s.Loaded.UTC().Format(time.RFC3339))
+			if s.Failed != nil { // the last good ones decide: that is no reason to refuse calls
+				note += fmt.Sprintf("; a reload failed at %s, see the log", s.FailedAt.UTC().Format(time.RFC3339))
 			}
 			return note, nil
 		}},
@@ -225,12 +225,10 @@ func (p *parts) lookAfter() {
 	p.metrics.gauge("tasks", "Tasks in the table, the dead that are not yet forgotten included.", func() float64 { return float64(p.table.Counts().Tasks) })
 	p.metrics.gauge("grants", "Grants in the table, the dead that are not yet forgotten included.", func() float64 { return float64(p.table.Counts().Grants) })
 	p.metrics.gauge("policy_loaded_timestamp_seconds", "When the policies in force were loaded.", func() float64 {
-		loaded, _, _, _ := p.policies.Status()
-		return float64(loaded.UnixMilli()) / 1000
+		return float64(p.policies.Status().Loaded.UnixMilli()) / 1000
 	})
 	p.metrics.gauge("policy_reload_failed", "1 if what is in the policy folder does not load, and older policies decide.", func() float64 {
-		_, _, failed, _ := p.policies.Status()
-		return truth(failed != nil)
+		return truth(p.policies.Status().Failed != nil)
 	})
 }
 
