@@ -28,7 +28,7 @@ const (
 
 	unusedTime = 10 * time.Second // of one beyond newcomers that never asks
 	tidyEvery  = unusedTime / 4
-	tellEvery  = time.Minute // at most, that there is no room
+	tellEvery  = time.Minute
 )
 
 // What a connection has come to.
@@ -47,7 +47,7 @@ const gone = math.MinInt32 / 2
 //
 //   - the oldest stranger, or else the oldest unused one: of each kind one that is
 //     older than newTime, or any when there are more than newcomers of them;
-//   - or else the one whose last check is the longest ago.
+//   - or else the one whose last check is the longest ago; without one, a new one.
 //
 // So whoever only opens connections, as anybody can who reaches the port, takes
 // them from each other; and whoever makes checks keeps out nobody else who does.
@@ -90,6 +90,9 @@ func (g *guard) Accept() (net.Conn, error) {
 		c := &conn{Conn: nc, g: g}
 		c.since.Store(g.now())
 		victim, ok := g.admit(c)
+		if victim != nil || !ok {
+			g.tell()
+		}
 		if victim != nil {
 			_ = victim.Conn.Close() // and not by TLS, which may wait for the peer
 		}
@@ -106,7 +109,6 @@ func (g *guard) admit(c *conn) (victim *conn, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.conns) >= g.max {
-		g.tellLocked()
 		if victim = g.victimLocked(); victim == nil {
 			return nil, false
 		}
@@ -148,9 +150,16 @@ func (g *guard) victimLocked() *conn {
 	}
 }
 
-func (g *guard) tellLocked() {
-	if now := time.Now(); now.Sub(g.toldAt) >= tellEvery {
+// tell logs, once per tellEvery, that there is no room.
+func (g *guard) tell() {
+	g.mu.Lock()
+	now := time.Now()
+	due := now.Sub(g.toldAt) >= tellEvery
+	if due {
 		g.toldAt = now
+	}
+	g.mu.Unlock()
+	if due {
 		g.logger.Warn("no room for more connections to authz: those that ask nothing give way", zap.Int("max", g.max))
 	}
 }

@@ -78,7 +78,7 @@ var threatRows = map[string]string{
 	"O01": "cmd/toolgrant.TestBrokenAuthzAllowsNothing cmd/toolgrant.TestServerGoneStaysClosed cmd/toolgrant.TestFaultyHandlersStayClosed",
 	"O07": "cmd/toolgrant.TestFullDisk audit.TestFullDisk cmd/toolgrant.TestNoRecordNoCall",
 	"O08": "cmd/toolgrant.TestFewFilesAndAFlood cmd/toolgrant.TestLittleMemory broker.TestFewFiles",
-	"O09": "cmd/toolgrant.TestFloodsOfConnections cmd/toolgrant.TestFloodsOfStreams broker.TestSlowHeaders broker.TestIdleConnections broker.TestRapidReset authz.TestFloods authz.TestMessageBound",
+	"O09": "cmd/toolgrant.TestFloodsOfConnections cmd/toolgrant.TestFloodsOfStreams broker.TestSlowHeaders broker.TestIdleConnections broker.TestRapidReset authz.TestFloods authz.TestMessageBound authz.TestIdleConnections authz.TestSilentConnections authz.TestLiveIdleConnections",
 	"O10": "cmd/toolgrant.TestPortsForOperators authz.TestHealthAlone",
 
 	"U01": "audit.TestEveryFieldIsCut audit.TestAppendString audit.FuzzAppend audit.TestSignalsEscape cmd/toolgrant.TestLogPrints cmd/toolgrant.TestSignalsPrint cmd/toolgrant.TestHostileTextsThroughBothDoors",
