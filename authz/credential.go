@@ -74,14 +74,16 @@ func inQuery(query string) bool {
 	return false
 }
 
-// jwt finds what could be a JWS in compact form, wherever it stands.
-var jwt = regexp.MustCompile(`[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{8,}`)
+// dotted finds runs of segments in which a JWS in compact form may stand.
+var dotted = regexp.MustCompile(`[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}`)
 
 // handsOver reports whether the authorization that the tool gets holds what is
 // kept from it: the credential, any grant token, or an identity token with which
-// the tool could buy grants; also inside what Basic encodes (RFC 7617, Section 2).
-// Two of the header, which Envoy may have joined ("A,B"), count as well: nobody
-// knows which one the tool reads.
+// the tool could buy grants; also behind another word, percent-encoded, or inside
+// base64, as Basic has it (RFC 7617, Section 2). It keeps a client from giving away
+// by mistake what it holds; who means to can write it into an argument as well.
+// Two of the header, which Envoy may have joined ("A,B"), count too: nobody knows
+// which one the tool reads.
 func handsOver(authorization []string, credential string, brokers func(string) bool) bool {
 	if len(authorization) == 0 {
 		return false
@@ -91,9 +93,13 @@ func handsOver(authorization []string, credential string, brokers func(string) b
 		return true
 	}
 	texts := []string{value}
-	if scheme, rest, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "Basic") {
-		for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-			if plain, err := enc.DecodeString(strings.TrimSpace(rest)); err == nil {
+	if plain, err := url.PathUnescape(value); err == nil {
+		texts = append(texts, plain)
+	}
+	for word := range strings.FieldsSeq(value) {
+		word = strings.TrimRight(word, "=")
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			if plain, err := enc.DecodeString(word); err == nil {
 				texts = append(texts, string(plain))
 			}
 		}
@@ -102,9 +108,13 @@ func handsOver(authorization []string, credential string, brokers func(string) b
 		if credential != "" && strings.Contains(text, credential) {
 			return true
 		}
-		for _, found := range jwt.FindAllString(text, -1) {
-			if typ, ok := token.UnverifiedType(found); ok && strings.EqualFold(typ, token.Typ) || brokers(found) {
-				return true
+		for _, run := range dotted.FindAllString(text, -1) {
+			segments := strings.Split(run, ".")
+			for i := range len(segments) - 2 {
+				found := strings.Join(segments[i:i+3], ".")
+				if typ, ok := token.UnverifiedType(found); ok && strings.EqualFold(typ, token.Typ) || brokers(found) {
+					return true
+				}
 			}
 		}
 	}

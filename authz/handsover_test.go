@@ -28,6 +28,14 @@ func TestWhatAuthorizationMayHold(t *testing.T) {
 		{"the credential inside Basic", basic("u:" + grant), "ambiguous_credential"},
 		{"an identity token for the broker", "Bearer " + forBroker, "ambiguous_credential"},
 		{"that, inside Basic", basic(forBroker), "ambiguous_credential"},
+		{"behind another word", "Bearer xxxxxxxx." + other, "ambiguous_credential"},
+		{"behind two", "Token v4.local." + forBroker, "ambiguous_credential"},
+		{"inside Basic, behind a name", basic("corporate-user.prod." + forBroker), "ambiguous_credential"},
+		{"Basic and a tab", "Basic\t" + base64.StdEncoding.EncodeToString([]byte("u:"+forBroker)), "ambiguous_credential"},
+		{"base64 without a scheme", base64.StdEncoding.EncodeToString([]byte(other)), "ambiguous_credential"},
+		{"base64 behind Bearer", "Bearer " + base64.URLEncoding.EncodeToString([]byte(forBroker)), "ambiguous_credential"},
+		{"percent-encoded", "Bearer " + strings.ReplaceAll(other, ".", "%2E"), "ambiguous_credential"},
+		{"the credential, percent-encoded", "Bearer " + strings.ReplaceAll(grant, ".", "%2e"), "ambiguous_credential"},
 		{"behind another text", "Custom x;y=" + forBroker + ";z", "ambiguous_credential"},
 	} {
 		w.want(tc.name, ask("srv/passes", "GET", "/passes", "", "x-own-token", grant, "authorization", tc.value), tc.why)

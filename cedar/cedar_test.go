@@ -213,6 +213,8 @@ func TestRefused(t *testing.T) {
 		{"is: misspelt type of an owner", []string{"p.cedar", when(pay, `context has grant && context.grant.owner is T::Agnt`)}, []string{"p.cedar:3:", `did you mean "Toolgrant::Agent"?`}},
 		{"is: misspelt type, in", []string{"p.cedar", when(pay, `true && (resource is T::Tol in T::ToolSet::"write")`)}, []string{"p.cedar:3:", `did you mean "Toolgrant::Tool"?`}},
 		{"is: no namespace", []string{"p.cedar", when(pay, `resource is Tool`)}, []string{"p.cedar:3:", `there is no entity type Tool;`}},
+		{"the parent of calls, compared", []string{"p.cedar", when(pay, `action == Toolgrant::Action::"call"`)}, []string{"p.cedar:1:", `no question has the action "call" itself`}},
+		{"the parent of calls, other than", []string{"p.cedar", when(pay, `Toolgrant::Action::"call" != action`)}, []string{"p.cedar:1:", `no question has the action "call" itself`}},
 		{"is: never", []string{"p.cedar", when(pay, `resource is T::ToolServer`)}, []string{"p.cedar:3:", `resource is never a Toolgrant::ToolServer; there are: Toolgrant::Tool`}},
 		{"is: never, in", []string{"p.cedar", when(pay, `context.requester is T::AgentGroup in T::AgentGroup::"ops"`)}, []string{"p.cedar:3:", `context.requester is never a Toolgrant::AgentGroup`}},
 		{"is: in what it never is in", []string{"p.cedar", when(pay, `principal is T::Agent in T::ToolSet::"write"`)}, []string{"p.cedar:1:", `principal is of the type Toolgrant::Agent, so that "in" with one of Toolgrant::ToolSet never holds`}},

@@ -90,9 +90,11 @@ func (m *members) check(n ast.IsNode) bool {
 		m.mayBe(n.Left, "in", n.Right, true)
 	case ast.NodeTypeEquals:
 		m.mayBe(n.Left, "==", n.Right, false)
+		m.isAsked(n.Left, n.Right)
 		m.checkTexts(n.Left, n.Right)
 	case ast.NodeTypeNotEquals:
 		m.mayBe(n.Left, "==", n.Right, false)
+		m.isAsked(n.Left, n.Right)
 		m.checkTexts(n.Left, n.Right)
 	case ast.NodeTypeContains:
 		m.checkTexts(n.Left, n.Right)
@@ -104,6 +106,17 @@ func (m *members) check(n ast.IsNode) bool {
 		m.checkLike(n)
 	}
 	return true
+}
+
+// isAsked holds that an action that one is compared with is one that questions
+// have: "call" is only the parent of those.
+func (m *members) isAsked(sides ...ast.IsNode) {
+	for _, n := range sides {
+		if v, ok := n.(ast.NodeValue); ok && v.Value == actionUID(callParent) {
+			m.faults.add("%s: policy %q: no question has the action %q itself, so that == with it never holds; write: action in Toolgrant::Action::%q",
+				m.p.at(m.p.from), m.p.id, callParent, callParent)
+		}
+	}
 }
 
 // is holds that an entity may be of the type.

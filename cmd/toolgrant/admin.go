@@ -7,11 +7,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/toolgrant/toolgrant/broker"
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 )
 
 // health is what /readyz and Envoy's health checks ask.
@@ -85,31 +84,13 @@ func ownHost(h http.Handler) http.Handler {
 }
 
 // maxAdminConns bounds what whoever reaches the admin address can take of the
-// files that the doors need.
-const maxAdminConns = 16
+// files that the doors need. When there is no room, the longest idle gives way.
+const maxAdminConns = 32
 
 // serveAdmin blocks until ctx ends. conf may be nil: plain HTTP, on loopback.
-func serveAdmin(ctx context.Context, l net.Listener, conf *tls.Config, h http.Handler) error {
-	s := &http.Server{
-		Handler: h, TLSConfig: conf, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10,
-		ErrorLog: zap.NewStdLog(zap.NewNop()), // what a prober does wrong is no news
-	}
-	l = netutil.LimitListener(l, maxAdminConns)
-	done := make(chan error, 1)
-	go func() {
-		if conf != nil {
-			done <- s.ServeTLS(l, "", "")
-			return
-		}
-		done <- s.Serve(l)
-	}()
-	select {
-	case err := <-done:
+func serveAdmin(ctx context.Context, l net.Listener, conf *tls.Config, h http.Handler, log *zap.Logger) error {
+	if err := broker.NewServer(h, broker.ServerConfig{TLS: conf, MaxConns: maxAdminConns, Logger: log}).Serve(ctx, l); err != nil {
 		return fmt.Errorf("admin: %w", err)
-	case <-ctx.Done():
 	}
-	_ = s.Close() // nobody's work hangs on it
-	<-done
 	return nil
 }

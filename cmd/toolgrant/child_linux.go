@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,19 +29,12 @@ func keepFiles() error {
 }
 
 // ownPeer reports whether the other end of a TCP connection over loopback is of
-// a process of this user. The kernel lists it with its owner for as long as the
-// socket is there; what is not found is nobody's.
+// a process of this user. The kernel lists it with its owner for as long as a
+// process has the socket; what is not found is nobody's.
 func ownPeer(local, remote netip.AddrPort) error {
-	var err error
-	for range 3 {
-		var uid int
-		if uid, err = ownerOf(remote, local); err == nil {
-			if uid != os.Geteuid() {
-				return fmt.Errorf("user %d is another one", uid)
-			}
-			return nil
-		}
-		time.Sleep(5 * time.Millisecond) // the table is read without a lock, and may skip an entry
+	uid, err := ownerOf(remote, local)
+	if err == nil && uid != os.Geteuid() {
+		err = fmt.Errorf("user %d is another one", uid)
 	}
 	return err
 }
@@ -51,7 +43,7 @@ var errNoSocket = errors.New("whose socket it is could not be found")
 
 // ownerOf finds the user of an IPv4 socket in /proc/net/tcp or, where a program
 // speaks IPv4 by an IPv6 socket, in tcp6. Lines are "sl local_address rem_address
-// st … uid …" (proc_net_tcp(5)).
+// st … uid timeout inode …" (proc_net_tcp(5)).
 func ownerOf(local, remote netip.AddrPort) (int, error) {
 	for file, prefix := range map[string]string{
 		"/proc/net/tcp":  "",
@@ -73,9 +65,15 @@ func ownerIn(file, local, remote string) (int, error) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 7 && fields[1] == local && fields[2] == remote {
-			return strconv.Atoi(fields[7])
+		fields := strings.Fields(lines.Text())
+		if len(fields) <= 9 || fields[1] != local || fields[2] != remote {
+			continue
 		}
+		// Once no process has it, the kernel shows it as root's, without an inode.
+		if fields[9] == "0" {
+			return 0, errNoSocket
+		}
+		return strconv.Atoi(fields[7])
 	}
 	if err := lines.Err(); err != nil {
 		return 0, err

@@ -25,7 +25,7 @@ toolgrant grant --task "$task" --tool reports/export --ttl 5m --header |
 (umask 077; toolgrant identity --agent ci-1 --group orchestrators --group reporting > "$TOOLGRANT_DEV_DIR/ci-1.jwt")
 export TOOLGRANT_IDENTITY_TOKEN_FILE="$TOOLGRANT_DEV_DIR/ci-1.jwt"
 toolgrant exec --kind monthly-report --tool reports/export --proxy %[4]s -- \
-  sh -c 'curl -sS --json "{\"month\":\"2026-10\"}" "$TOOLGRANT_PROXY_URL/export?format=pdf"'
+  sh -c 'http_proxy=$TOOLGRANT_HTTP_PROXY curl -sS --json "{\"month\":\"2026-10\"}" "%[4]s/export?format=pdf"'
 
 # Files: policies to edit, logs of Envoy and the tool. Decisions follow, each
 # with its id (d_…); it is told in words by: toolgrant explain ID

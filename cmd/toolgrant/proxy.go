@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -91,7 +92,8 @@ func (p *proxy) run(ctx context.Context) {
 		Handler: p, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 60 * time.Second,
 		MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, p.foreign(c))
+			// Looked up by who waits for it, and not where connections are accepted.
+			return context.WithValue(ctx, peerKey{}, sync.OnceValue(func() error { return p.foreign(c) }))
 		},
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
@@ -100,7 +102,7 @@ func (p *proxy) run(ctx context.Context) {
 	p.forward.Transport.(*http.Transport).CloseIdleConnections()
 }
 
-// peerKey is a connection's error of foreign in its context.
+// peerKey is what a connection's context keeps foreign's answer under.
 type peerKey struct{}
 
 // foreign says why a connection is not one of this user's own. The secret is not
@@ -116,7 +118,7 @@ func (p *proxy) foreign(c net.Conn) error {
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err, _ := r.Context().Value(peerKey{}).(error); err != nil {
+	if foreign, _ := r.Context().Value(peerKey{}).(func() error); foreign == nil || foreign() != nil {
 		http.Error(w, "toolgrant exec: this proxy is for one user's command", http.StatusForbidden)
 		return
 	}

@@ -232,7 +232,7 @@ func (d *doors) serve(ctx context.Context, g *errgroup.Group, p *parts) {
 	g.Go(func() error { return d.call.Run(ctx) })
 	if d.admin != nil {
 		g.Go(func() error {
-			return serveAdmin(ctx, d.admin, d.adminFiles.config(), adminHandler(p.metrics, p.health))
+			return serveAdmin(ctx, d.admin, d.adminFiles.config(), adminHandler(p.metrics, p.health), d.log)
 		})
 	}
 }
