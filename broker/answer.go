@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/toolgrant/toolgrant/grants"
 )
@@ -111,8 +112,23 @@ func (s style) answer(w http.ResponseWriter, r *request, rep reply) {
 			h.Set("Retry-After", "1")
 		}
 	}
+	write(w, status, body)
+}
+
+// answerTime is how long a caller may take to take its answer in.
+const answerTime = 5 * time.Second
+
+// hurry bounds the writing of an answer that is at hand: who does not read it
+// keeps its HTTP/1 connection, or its HTTP/2 stream, no longer.
+func hurry(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // else writeTime holds
+}
+
+// write sends a body as JSON. Whoever calls it has nothing in hand any more.
+func write(w http.ResponseWriter, status int, body any) {
+	hurry(w)
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(w) // it writes once, all of it
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(body) // the caller has gone: there is nobody to tell
 }

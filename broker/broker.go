@@ -196,7 +196,8 @@ type door func(http.ResponseWriter, *http.Request)
 
 func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d(w, r) }
 
-// door is the frame of every handler: read, handle, record, answer. A panic in
+// door is the frame of every handler: read, handle, record, answer. What it has
+// in hand it gives back before the answer is written. A panic in
 // a handler is a refusal like any other.
 func (b *Broker) door(style style, kind string, handle func(context.Context, *request) reply) door {
 	urgent := kind == grants.ActionEndTask || kind == grants.ActionRevoke || kind == kindBeat
@@ -206,6 +207,9 @@ func (b *Broker) door(style style, kind string, handle func(context.Context, *re
 		if !rep.quiet || rep.why != grants.None {
 			rep = b.record(r, style, rep)
 		}
+		// The work is done: who is slow to read the answer holds nothing of it.
+		b.limits.flight.leave(slotOf(r))
+		r.body, r.records = nil, nil
 		style.answer(w, r, rep)
 	}
 }

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// maxFlight bounds the requests in hand, and with maxBody their memory.
+	// maxFlight bounds the requests in hand, and with maxBody their memory. What
+	// is done and has its answer written is not in hand.
 	maxFlight = 256
 	// maxFlightSource is what one source address may have of them: many agents
 	// can share an address.
@@ -27,7 +28,8 @@ type slot struct {
 
 type slotKey struct{}
 
-// counted lets a handler take a place, and gives it back.
+// counted lets a handler take a place, and gives it back if the handler has not:
+// a door does before it writes, or who does not read would hold it.
 func (f *flight) counted(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := new(slot)

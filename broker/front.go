@@ -28,7 +28,8 @@ const kindRequest = "request"
 //     other (RFC 9112, Section 6.1). Whoever asks here knows the length of what
 //     they send.
 //
-// What it turns away, and what is for no door, costs the source's allowance.
+// What it turns away, and what is for no door, costs the source's allowance and
+// has no place in hand: there is nothing to do but to write the answer.
 func (b *Broker) front(mux *http.ServeMux) http.Handler {
 	origins, hosts := ownNames(b.cfg.Issuer, b.publicURL())
 	return b.limits.flight.counted(func(w http.ResponseWriter, r *http.Request) {
@@ -43,6 +44,7 @@ func (b *Broker) front(mux *http.ServeMux) http.Handler {
 			mux.ServeHTTP(w, r)
 		default:
 			if req := b.request(w, r, kindRequest); b.anybody(w, req) {
+				hurry(w)
 				mux.ServeHTTP(w, r)
 			}
 		}

@@ -151,7 +151,7 @@ func (b *Broker) propose(r *request, o *order, task *grants.Task, a ask, view gr
 		if p.old, rep = b.renewable(r, o, a); rep.why != grants.None {
 			return granted{}, rep
 		}
-		if rep = b.affordable(r, weigh(p.old.Constraints)); rep.why != grants.None {
+		if rep = b.affordable(r, weigh(p.old.Constraints), 0); rep.why != grants.None {
 			return granted{}, rep
 		}
 		g = inPlaceOf(p.old, asked, shared)

@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// What one connection may cost. The first two bound a slow sender, the third one
-// that does not read its answer.
+// What one connection may cost. The first two bound a slow sender, the third the
+// whole of an answer; once there is one to read, answerTime bounds that.
 const (
 	headerTime = 5 * time.Second
 	readTime   = 10 * time.Second

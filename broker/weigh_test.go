@@ -40,7 +40,7 @@ func TestInstructions(t *testing.T) {
 			t.Errorf("%.60s: estimated at %d, and has %d", p, est, is)
 		}
 	}
-	for _, p := range []string{`^(?:(`, `^(?:a{1001})$`, strings.Repeat("a", 257)} {
+	for _, p := range []string{`^(?:()$`, `^(?:a{1001})$`} {
 		if est := instructions(p); est != 0 {
 			t.Errorf("%.20s: %d", p, est)
 		}
@@ -48,6 +48,69 @@ func TestInstructions(t *testing.T) {
 	nested := `{"type":"object","properties":{"pattern":{"type":"array","items":{"type":"string","pattern":"^(?:a{1,500})$"}}},"enum":[{"pattern":"^(?:a{1,500})$"}]}`
 	if w := weigh([]json.RawMessage{[]byte(nested), []byte(`{`), []byte(patterned(`^(?:a{500})$`))}); w < 1500 || w > 3500 {
 		t.Errorf("it weighs %d", w)
+	}
+}
+
+// TestParsable: what grants refuses by its text is not parsed here, and what it
+// does not is.
+func TestParsable(t *testing.T) {
+	for p, want := range map[string]bool{
+		`^(?:a)$`: true, `^(?:(?:a|b)\\p\\Q)$`: true, `^(?:\(?a)$`: true, `^(?:()$`: true,
+		`^(?:\pL)$`: false, `^(?:[\PL])$`: false, `^(?:\\\pL)$`: false, `^(?:\Qa)$`: false, `^(?:(?i)a)$`: false, `^(?:(?P<a>b))$`: false,
+		`^(?i:a)$`: false, `(?i)^(?:a)$`: false, `a`: false, `^(?:)$`: true, `^(?:`: false, `^(?:` + strings.Repeat("a", 251) + `)$`: false,
+	} {
+		if got := parsable(p); got != want {
+			t.Errorf("%s: %v", p, got)
+		}
+		_, err := grants.CompileConstraints([]json.RawMessage{[]byte(patterned(p))})
+		if err == nil && !want {
+			t.Errorf("%s: grants compiles it", p)
+		}
+	}
+}
+
+// TestWeighingIsCheap: patterns whose parsing is what costs are not parsed at
+// all, others once each, and none beyond the limit.
+func TestWeighingIsCheap(t *testing.T) {
+	h := newHouse(t)
+	task := h.start("", "corp/bot")
+	put := func(n int, pattern func(int) string) (s scale) {
+		for i := range n {
+			s.put([]json.RawMessage{[]byte(patterned(pattern(i)))})
+		}
+		return s
+	}
+	slow := `(?i)[` + strings.Repeat(`\pL`, 82) + `]`
+	for _, p := range []string{slow, `^(?:` + slow + `)$`, `^(?:[` + strings.Repeat(`\pL`, 80) + `])$`} {
+		if s := put(160, func(int) string { return p }); len(s.parsed) != 0 || s.weight != 0 {
+			t.Errorf("%.20s: parsed %d, weighs %d", p, len(s.parsed), s.weight)
+		}
+		cs := strings.TrimSuffix(strings.Repeat(patterned(p)+",", 10), ",")
+		h.refuse("POST /v1/grants", h.as("bot"), fmt.Sprintf(`{"task":%q,"grants":[{"tool":"pay/send","constraints":[%s]},{"tool":"pay/show","constraints":[%s]}]}`, task, cs, cs), 400, grants.BadRequest)
+	}
+	if s := put(9, func(int) string { return `^(?:a{1,500})$` }); len(s.parsed) != 1 || s.weight < 9*1000 {
+		t.Errorf("the same one: parsed %d, weighs %d", len(s.parsed), s.weight)
+	}
+	if s := put(100, func(i int) string { return fmt.Sprintf(`^(?:a{1,%d})$`, 600+i) }); len(s.parsed) > 9 || s.weight <= maxWeight {
+		t.Errorf("over the limit: parsed %d, weighs %d", len(s.parsed), s.weight)
+	}
+}
+
+// TestBounded: number and bytes come before anything is read.
+func TestBounded(t *testing.T) {
+	many := func(n, size int) (cs []json.RawMessage) {
+		for range n {
+			cs = append(cs, []byte(strings.Repeat("x", size)))
+		}
+		return cs
+	}
+	for _, c := range []struct {
+		n, size int
+		want    bool
+	}{{0, 0, true}, {16, 1024, true}, {2, 8192, true}, {17, 1, false}, {1, 8193, false}, {3, 8192, false}} {
+		if n, err := bounded(many(c.n, c.size)); (err == nil) != c.want || c.want && n != c.n*c.size {
+			t.Errorf("%+v: %d, %v", c, n, err)
+		}
 	}
 }
 
