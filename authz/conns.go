@@ -231,10 +231,11 @@ func (c *conn) end() {
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
+	err := c.Conn.Close() // first: it counts until its file is free
 	c.g.mu.Lock()
 	delete(c.g.conns, c)
 	c.g.mu.Unlock()
-	return c.Conn.Close()
+	return err
 }
 
 // count is the interceptor that marks a connection by its checks. Other calls,
