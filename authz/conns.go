@@ -231,11 +231,10 @@ func (c *conn) end() {
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
-	err := c.Conn.Close() // first: it counts until its file is free
 	c.g.mu.Lock()
 	delete(c.g.conns, c)
 	c.g.mu.Unlock()
-	return err
+	return c.Conn.Close()
 }
 
 // count is the interceptor that marks a connection by its checks. Other calls,

@@ -24,7 +24,9 @@ import (
 // tally is a listener that counts for itself how many of its connections are open.
 type tally struct {
 	net.Listener
+	guard      *guard
 	open, most atomic.Int64
+	counted    atomic.Int64 // most that the guard has had in its count
 }
 
 type tallied struct {
@@ -41,6 +43,11 @@ func (l *tally) Accept() (net.Conn, error) {
 	if n := l.open.Add(1); n > l.most.Load() { // one goroutine accepts
 		l.most.Store(n)
 	}
+	l.guard.mu.Lock()
+	if n := int64(len(l.guard.conns)); n > l.counted.Load() {
+		l.counted.Store(n)
+	}
+	l.guard.mu.Unlock()
 	return &tallied{Conn: c, of: l}, nil
 }
 
@@ -54,9 +61,14 @@ func crowded(t *testing.T, cfg ServerConfig) (target string, l *tally) {
 	t.Helper()
 	cfg.Listen = "127.0.0.1:0"
 	s := open(t, cfg)
-	l = &tally{Listener: s.guard.Listener}
+	l = &tally{Listener: s.guard.Listener, guard: s.guard}
 	s.guard.Listener = l
 	t.Cleanup(func() { // runs when the server has ended
+		// The count is exact; of files there are some more, for as long as it takes to
+		// close what is out of the count.
+		if n := l.counted.Load(); n != maxConnections {
+			t.Errorf("at most %d connections were counted; want %d", n, maxConnections)
+		}
 		if n := l.most.Load(); n < maxConnections || n > maxConnections+newcomers { // the new one, and those that have given way and are being closed
 			t.Errorf("at most %d connections were open; want %d", n, maxConnections)
 		}
