@@ -11,9 +11,10 @@ import (
 // an input of a tool; x-grant is another by old custom.
 const authorization = "authorization"
 
-// standing are headers that every tool gets as the client sent them, so that a
-// credential in one would be handed to tools that name another.
-var standing = []string{"accept", "accept-encoding", "accept-language", "user-agent", "traceparent", "tracestate"}
+// standing are headers that every tool or MCP server gets as the client sent
+// them, so that a credential in one would be handed to tools that name another.
+// So are all that begin with mcp- (MCP, Streamable HTTP).
+var standing = []string{"accept", "accept-encoding", "accept-language", "user-agent", "traceparent", "tracestate", "last-event-id", "origin"}
 
 // CheckCredentialHeader refuses a header name that cannot carry a credential and
 // be kept from the tools: one with another use, or one that parsers spell in
@@ -21,7 +22,7 @@ var standing = []string{"accept", "accept-encoding", "accept-language", "user-ag
 func CheckCredentialHeader(name string) error {
 	taken := slices.Contains(forbiddenHeaders, name) && name != authorization && name != "x-grant" ||
 		slices.Contains(standing, name) ||
-		slices.ContainsFunc(append([]string{"content-"}, forbiddenPrefixes...), func(p string) bool { return strings.HasPrefix(name, p) })
+		slices.ContainsFunc(append([]string{"content-", "mcp-"}, forbiddenPrefixes...), func(p string) bool { return strings.HasPrefix(name, p) })
 	switch {
 	case taken:
 		return fmt.Errorf("credential header %q: that header has another use", name)
@@ -35,11 +36,19 @@ func CheckCredentialHeader(name string) error {
 // own, or def, which is the configuration's.
 func (t *Tool) CredentialIn(def string) string { return cmp.Or(t.Credential, def) }
 
-// CredentialHeaders are all headers that carry a credential to some tool, def
-// (the configuration's) included; sorted. Not one of them may reach any tool,
+// CredentialIn is the header that carries the credential of what is sent to the
+// server: its own, or def, which is the configuration's. Tools of an HTTP service
+// may have another.
+func (s *Server) CredentialIn(def string) string { return cmp.Or(s.Credential, def) }
+
+// CredentialHeaders are all headers that carry a credential to some tool or
+// server, def (the configuration's) included; sorted. Not one of them may reach any tool,
 // since a token sent in the wrong one is a token all the same.
 func (c *Catalog) CredentialHeaders(def string) []string {
 	all := []string{def}
+	for i := range c.Servers {
+		all = append(all, c.Servers[i].CredentialIn(def)) // an MCP server may have no tools
+	}
 	for _, t := range c.tools {
 		all = append(all, t.CredentialIn(def))
 	}
@@ -60,17 +69,15 @@ func (c *Catalog) CheckCredentials(def string) error {
 // later.
 func (c *Catalog) keptCredentials(def string, at func(*Tool, error) error) error {
 	all := c.CredentialHeaders(def)
-	for i := range c.Servers {
-		for _, t := range c.Servers[i].Tools {
-			for _, h := range all {
-				if t.Header[h] != nil {
-					return at(t, fmt.Errorf("tool %s: its input header %q is the credential header of some tool, and so reaches none", t.ID, h))
-				}
+	for t := range c.AllTools() {
+		for _, h := range all {
+			if t.Header[h] != nil {
+				return at(t, fmt.Errorf("tool %s: its input header %q is the credential header of some tool or server, and so reaches no tool", t.ID, h))
 			}
-			if t.PassAuthorization && t.CredentialIn(def) == authorization {
-				return at(t, fmt.Errorf("tool %s: pass_authorization would hand the grant token to the tool, "+
-					"because %q is its credential header; give it another one, such as credential: x-tool-token", t.ID, authorization))
-			}
+		}
+		if t.PassAuthorization && t.CredentialIn(def) == authorization {
+			return at(t, fmt.Errorf("tool %s: pass_authorization would hand the grant token to the tool, "+
+				"because %q is its credential header; give it another one, such as credential: x-tool-token", t.ID, authorization))
 		}
 	}
 	return nil

@@ -7,6 +7,18 @@ import (
 	"unicode"
 )
 
+// Schema says what one value is: the subset of JSON Schema in which the
+// catalogue describes inputs. What it does not declare, policy cannot see.
+type Schema struct {
+	Type        string             // object, string, integer, number, boolean or array; "any" at an opaque pointer alone
+	Description string             // for people and models; decides nothing
+	Enum        []string           // strings only; sorted; empty: any
+	Required    []string           // of an object: names out of Properties; sorted
+	Properties  map[string]*Schema // of an object
+	Items       *Schema            // of an array: its elements
+	Header      string             `json:",omitempty"` // of an argument that clients repeat in Mcp-Param-HEADER (x-mcp-header); lower case
+}
+
 var (
 	// RFC 9110, Section 5.6.2: token; without upper case and the underscore,
 	// because servers fold "x_a", "X-A" and "x-a" into one variable.
@@ -14,6 +26,9 @@ var (
 	// Visible ASCII but for what delimits or escapes in a query.
 	queryPattern = regexp.MustCompile("^[!-~]{1,64}$")
 )
+
+// paramPattern is RFC 9110, Section 5.6.2: token.
+var paramPattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")
 
 const queryReserved = "#%&+;="
 
@@ -32,10 +47,10 @@ var (
 	forbiddenPrefixes = []string{":", "x-grant-", "x-envoy-", "x-forwarded-", "proxy-"}
 )
 
-var types = []string{"object", "string", "integer", "number", "boolean", "array"}
+var types = []string{"object", "string", "integer", "number", "boolean", "array", "any"}
 
 // readInput reads what the tool takes: "query", "header" and "body".
-func (t *Tool) readInput(f *fields) error {
+func (t *Tool) readInput(f *fields, schemas *schemaReader) error {
 	var err error
 	if v, ok := f.get("query"); ok {
 		if t.Query, err = readScalars(v, "query", checkQueryName); err != nil {
@@ -51,7 +66,7 @@ func (t *Tool) readInput(f *fields) error {
 		if !methods[t.Method] {
 			return e.key.errorf("a tool with the method %s takes no body", t.Method)
 		}
-		if t.Body, err = readSchema(e.value); err != nil {
+		if t.Body, err = schemas.read(e.value, "/body", true); err != nil {
 			return err
 		}
 	}
@@ -86,8 +101,8 @@ func readScalars(n *node, what string, checkName func(*node) error) (map[string]
 				return nil, err
 			}
 		}
-		if s.Type == "object" || s.Type == "array" {
-			return nil, f.value.errorf("%s %q: must be a string, integer, number or boolean, not an %s", what, f.key.text, s.Type)
+		if s.Type == "object" || s.Type == "array" || s.Type == "any" {
+			return nil, f.value.errorf("%s %q: must be of the type string, integer, number or boolean, not %s", what, f.key.text, s.Type)
 		}
 		if err := s.readEnum(sf); err != nil {
 			return nil, err
@@ -97,10 +112,29 @@ func readScalars(n *node, what string, checkName func(*node) error) (map[string]
 	return out, nil
 }
 
-// readSchema reads a schema of any type. Its depth is bounded by the YAML
-// reader.
-func readSchema(n *node) (*Schema, error) {
-	f, err := n.keys("type", "description", "enum", "required", "properties", "items")
+// schemaReader reads the schemas of one tool's input.
+type schemaReader struct {
+	arguments bool              // they are of an MCP tool's arguments, which can be repeated in headers
+	headers   map[string]string // lower-case header name -> pointer of the argument
+	anys      []anyPlace
+}
+
+// anyPlace is where a schema has the type any: below the pointer, which leads to
+// the outermost array around it, or to itself.
+type anyPlace struct {
+	pointer string
+	node    *node
+}
+
+// read reads a schema of any type, at the place in the input that the pointer
+// names. If it is not fixed, the place is inside of an array, and the pointer is
+// the array's. Its depth is bounded by the YAML reader.
+func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error) {
+	known := []string{"type", "description", "enum", "required", "properties", "items"}
+	if r.arguments {
+		known = append(known, "header")
+	}
+	f, err := n.keys(known...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,21 +150,29 @@ func readSchema(n *node) (*Schema, error) {
 	if err := s.readEnum(f); err != nil {
 		return nil, err
 	}
+	if at, ok := f.key("header"); ok {
+		if err := r.readHeader(s, f, at, pointer, fixed); err != nil {
+			return nil, err
+		}
+	}
 	switch s.Type {
 	case "object":
-		return s, s.readProperties(f)
+		return s, r.readProperties(s, f, pointer, fixed)
 	case "array":
 		items, ok := f.get("items")
 		if !ok {
 			return nil, n.errorf("an array needs \"items\"")
 		}
-		s.Items, err = readSchema(items)
+		s.Items, err = r.read(items, pointer, false)
 		return s, err
+	case "any":
+		v, _ := f.get("type")
+		r.anys = append(r.anys, anyPlace{pointer, v})
 	}
 	return s, nil
 }
 
-func (s *Schema) readProperties(f *fields) error {
+func (r *schemaReader) readProperties(s *Schema, f *fields, pointer string, fixed bool) error {
 	if v, ok := f.get("properties"); ok {
 		if v.kind != mapping {
 			return v.errorf("\"properties\" must be %s of names to schemas, not %s", mapping, v.kind)
@@ -143,7 +185,11 @@ func (s *Schema) readProperties(f *fields) error {
 			if err := checkFolded(folded, p.key); err != nil {
 				return err
 			}
-			property, err := readSchema(p.value)
+			below := pointer
+			if fixed {
+				below += "/" + escape(p.key.text)
+			}
+			property, err := r.read(p.value, below, fixed)
 			if err != nil {
 				return err
 			}
@@ -161,6 +207,46 @@ func (s *Schema) readProperties(f *fields) error {
 		return nil
 	})
 	return err
+}
+
+// readHeader reads the name of the header that repeats an argument, under the
+// rules for x-mcp-header (MCP 2026-07-28, Streamable HTTP, "Schema Extension").
+// A tool that breaks one is no tool to clients.
+func (r *schemaReader) readHeader(s *Schema, f *fields, at *node, pointer string, fixed bool) error {
+	v, err := f.text("header")
+	if err != nil {
+		return err
+	}
+	switch s.Type {
+	case "string", "integer", "boolean":
+	default:
+		return at.errorf("\"header\" goes with the types string, integer and boolean, not %s", s.Type)
+	}
+	if !fixed {
+		return at.errorf("\"header\" goes with what is reached through \"properties\" alone, not with what is in an array")
+	}
+	if !paramPattern.MatchString(v.text) {
+		return v.errorf("header %q: must be 1 to 64 characters of an HTTP field name: it is what follows Mcp-Param-", v.text)
+	}
+	name := strings.ToLower(v.text)
+	if other, ok := r.headers[name]; ok {
+		return v.errorf("header %q: is already that of the argument %q (case does not matter)", v.text, other)
+	}
+	if r.headers == nil {
+		r.headers = map[string]string{}
+	}
+	r.headers[name], s.Header = pointer, name
+	return nil
+}
+
+// checkAny wants every value of the type any to be opaque.
+func (r *schemaReader) checkAny(opaque []string) error {
+	for _, a := range r.anys {
+		if !covered(opaque, a.pointer) {
+			return a.node.errorf("type any: policy cannot see such a value; list %q in the tool's \"opaque\", or give a type", a.pointer)
+		}
+	}
+	return nil
 }
 
 // readEnum reads the two keywords that every schema may have.
@@ -234,24 +320,5 @@ func checkFolded(seen map[string]string, key *node) error {
 		return key.errorf("names %q and %q differ only in case", other, key.text)
 	}
 	seen[fold] = key.text
-	return nil
-}
-
-// checkPointer wants a JSON Pointer (RFC 6901) to a place that the schema
-// declares. It does not lead into arrays: their elements have no fixed places.
-func checkPointer(v *node, s *Schema) error {
-	if !strings.HasPrefix(v.text, "/") {
-		return v.errorf("opaque %q: must be a JSON Pointer into the input, such as /body/note", v.text)
-	}
-	for escaped := range strings.SplitSeq(v.text[1:], "/") {
-		// RFC 6901, Section 4: ~1 first, so that ~01 becomes ~1.
-		name := strings.ReplaceAll(strings.ReplaceAll(escaped, "~1", "/"), "~0", "~")
-		if again := strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1"); again != escaped {
-			return v.errorf("opaque %q: \"~\" must be followed by 0 or 1 (RFC 6901, Section 3)", v.text)
-		}
-		if s = s.Properties[name]; s == nil {
-			return v.errorf("opaque %q: the input has no such property", v.text)
-		}
-	}
 	return nil
 }
