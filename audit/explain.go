@@ -22,7 +22,7 @@ func Explain(rs []Record) string {
 		}
 		explainRecord(&b, &rs[i])
 	}
-	if n := len(rs); n > 1 && rs[n-1].Kind == KindCall {
+	if n := len(rs); n > 1 && rs[n-1].called() {
 		b.WriteString("\nThe last of these records is what the caller got: writing a record takes time, and the window may end meanwhile.\n")
 	}
 	return b.String()
@@ -81,7 +81,7 @@ var doings = map[string]string{
 // asked is the question as a sentence.
 func asked(r *Record) string {
 	who, agent := r.Requester, r.Agent
-	if r.Kind == KindCall {
+	if r.called() {
 		who, agent = r.Agent, ""
 	}
 	if who == "" {
@@ -98,6 +98,8 @@ func asked(r *Record) string {
 	}
 	if doing := doings[r.Kind]; doing != "" {
 		b.WriteString(" " + doing)
+	} else if method, mcp := strings.CutPrefix(r.Kind, grants.ActionMCP); mcp {
+		b.WriteString(" sent the MCP message " + word(method))
 	} else {
 		b.WriteString(" made a request of kind " + word(r.Kind))
 	}
@@ -108,7 +110,7 @@ func asked(r *Record) string {
 			b.WriteString(", " + part.name + " " + word(part.value))
 		}
 	}
-	if r.Kind == KindCall && r.Requester != "" && r.Requester != who {
+	if r.called() && r.Requester != "" && r.Requester != who {
 		b.WriteString("; the grant was asked for by " + word(r.Requester))
 	}
 	return b.String()

@@ -42,6 +42,10 @@ var explanations = map[grants.Reason]explanation{
 		"more than one credential was presented, or one in a place that is not read, so that nobody can say which one counts",
 		"have the client, and each proxy before it, send one token in one header",
 	},
+	grants.UnknownSession: {
+		"the MCP session that the message names is not known here: it was opened before toolgrant's last start, at another server, or never, or it was not used for a day",
+		"nothing, mostly: a client starts a new session by itself; if it does not, have it send initialize without a session id",
+	},
 	grants.BadCredential: {
 		"a credential was presented and not accepted: its form, type, issuer, audience or signature is wrong, its key is not one of ours any more, or its claims are not those of the grant in the table",
 		"compare the token's header and claims (toolgrant token inspect, where the client is) with the configured issuers, audiences and keys. From a source that you do not know, take it for an attempt at forging one",

@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -82,12 +83,12 @@ type Record struct {
 
 	Time      time.Time `json:"time"` // of the decision; zero: now. Written in UTC with microseconds
 	ID        string    `json:"id"`   // decision id, as the denied caller gets it
-	Kind      string    `json:"kind"` // what was decided: KindCall, or the action (grants.ActionGrant, …)
+	Kind      string    `json:"kind"` // what was decided: KindCall, or the action (grants.ActionGrant, mcp:METHOD, …)
 	Agent     string    `json:"agent"`
 	Actor     string    `json:"actor"`     // who acts for the agent, outermost first; "" without delegation
 	Requester string    `json:"requester"` // who asked, if it was not the agent
 	Client    string    `json:"client"`    // OAuth client_id
-	Tool      string    `json:"tool"`      // SERVER/TOOL
+	Tool      string    `json:"tool"`      // SERVER/TOOL; SERVER of an MCP message that calls no tool
 	Task      string    `json:"task"`
 	Grant     string    `json:"grant"`
 	Source    string    `json:"source"` // address of who sent the request, without a port; "" for not known
@@ -105,6 +106,11 @@ type Record struct {
 	Note      string `json:"note"`       // for people: what the caller was told to mend, and Facts; never a secret or an argument
 
 	Sum string `json:"sum"` // SHA-256 of the line's bytes before `,"sum"`, hex; set by the Log
+}
+
+// called reports whether it is of the call door.
+func (r *Record) called() bool {
+	return r.Kind == KindCall || strings.HasPrefix(r.Kind, grants.ActionMCP)
 }
 
 // check refuses what no door may decide: it would be a record that cannot be

@@ -149,6 +149,8 @@ func OutsideWindow(why grants.Reason) bool {
 		// Not read as far as that; what it would have shown is not known.
 		grants.Malformed, grants.Mismatch, grants.TooLarge, grants.Encoding,
 		grants.UnknownTool, grants.Unrepresentable, grants.Ambiguous,
+		// Sessions end with this process, and their clients start new ones.
+		grants.UnknownSession,
 		// Inside a live grant, and refused for what it wanted.
 		grants.ConstraintBroken, grants.Policy, grants.PolicyError,
 		// Of the issue door, or of ourselves.
@@ -166,7 +168,7 @@ func (s *Signals) Observe(rs []Record) {
 	for i := range rs {
 		r := &rs[i]
 		switch {
-		case r.Kind == KindCall && OutsideWindow(r.Reason):
+		case r.called() && OutsideWindow(r.Reason):
 			s.call(r)
 		case r.Kind == grants.ActionGrant:
 			s.request(r)

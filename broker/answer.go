@@ -44,6 +44,7 @@ var answers = map[grants.Reason]answer{
 	grants.ExpiredToken:   {401, "invalid_token", "invalid_request", "the identity token's time is over: get a new one"},
 	grants.UnboundToken:   {401, "invalid_token", "invalid_request", "the identity token is bound to another sender"},
 	grants.CredentialKind: {401, "invalid_token", "invalid_target", "the identity token is not meant for the broker"},
+	grants.UnknownSession: {404, "not_found", "invalid_request", "there is no such session"},
 
 	grants.NoGrant:       {403, "access_denied", "invalid_scope", "there is no such grant"},
 	grants.UnknownGrant:  {404, "not_found", "invalid_request", "there is no such grant, or it is not yours"},

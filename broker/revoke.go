@@ -33,7 +33,11 @@ func (b *Broker) revokeGrant(ctx context.Context, r *request) reply {
 	g, task := b.cfg.Table.Grant(id)
 	known := g != nil
 	if !known {
-		g, task = nobodysGrant(b.cfg.Catalog.Servers[0].Tools[0].ID, r.now)
+		any, tools := b.anyTool()
+		if !tools { // then there is nobody's grant either
+			return refused(grants.UnknownGrant, "")
+		}
+		g, task = nobodysGrant(any, r.now)
 	}
 	in := b.mayRevoke(r, g, task)
 	ds, why := b.decide(ctx, r, []grants.Input{in})
@@ -75,6 +79,14 @@ func nobodysGrant(tool string, now time.Time) (*grants.Grant, *grants.Task) {
 		ID: grants.GrantPrefix, Task: task.ID, Agent: task.Owner, Requester: task.Owner,
 		Tool: tool, NotBefore: now, Expires: task.Deadline,
 	}, task
+}
+
+// anyTool is some tool of the catalogue, which may have none.
+func (b *Broker) anyTool() (id string, ok bool) {
+	for t := range b.cfg.Catalog.AllTools() {
+		return t.ID, true
+	}
+	return "", false
 }
 
 // fenceAnswer is the answer of DELETE /v1/grants?…

@@ -12,38 +12,44 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 )
 
-// Permit is a policy that may permit calls without a grant.
+// Permit is a policy that may permit something without a grant. Of Tools and
+// Methods one at least is not empty.
 type Permit struct {
-	ID    string   // of the policy
-	At    string   // where it begins, FILE:LINE
-	Tools []string // SERVER/TOOL, sorted; never empty
+	ID      string   // of the policy
+	At      string   // where it begins, FILE:LINE
+	Tools   []string // that may be called, SERVER/TOOL; sorted
+	Methods []string // what MCP servers may be asked, "SERVER mcp:METHOD"; sorted
 }
 
-// Baseline lists the policies that may permit a call without a grant, and the
-// tools for which they may, in the order of the files. It leaves nothing out,
-// and may list too much: of what depends on who calls or on the arguments it
-// assumes the worst. A tool that a policy forbids to everybody without a grant
-// is not listed.
+// Baseline lists the policies that may permit without a grant a call, or what is
+// asked of an MCP server, and what they may permit, in the order of the files.
+// It leaves nothing out, and may list too much: of what depends on who asks or on
+// the arguments it assumes the worst. What a policy forbids to everybody without
+// a grant is not listed.
 func (s *Set) Baseline() []Permit {
-	tools := map[*cedargo.Policy][]string{} // a permit -> what it may permit
-	for _, id := range slices.Sorted(maps.Keys(s.tools)) {
-		t := s.tools[id]
-		call := outside{world: s.world, tool: t, context: s.schema.Actions[t.action].AppliesTo.Context}
-		if call.forbidden() {
-			continue
-		}
-		for _, policy := range t.call.All() {
-			if p := (*ast.Policy)(policy.AST()); p.Effect == ast.EffectPermit && call.matches(p).yes {
-				tools[policy] = append(tools[policy], id)
+	all := map[*cedargo.Policy]*Permit{}
+	may := func(o outside, add func(*Permit)) {
+		for policy := range o.permits() {
+			p := all[policy]
+			if p == nil {
+				at := policy.Position()
+				p = &Permit{ID: string(policy.Annotations()["id"]), At: fmt.Sprintf("%s:%d", at.Filename, at.Line)}
+				all[policy] = p
 			}
+			add(p)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.tools)) {
+		may(s.callOutside(id), func(p *Permit) { p.Tools = append(p.Tools, id) })
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.servers)) {
+		for _, action := range slices.Sorted(maps.Keys(s.methods)) {
+			may(s.methodOutside(id, action), func(p *Permit) { p.Methods = append(p.Methods, id+" "+action) })
 		}
 	}
 	var out []Permit
-	for _, policy := range slices.SortedFunc(maps.Keys(tools), byPlace) {
-		at := policy.Position()
-		out = append(out, Permit{
-			ID: string(policy.Annotations()["id"]), At: fmt.Sprintf("%s:%d", at.Filename, at.Line), Tools: tools[policy],
-		})
+	for _, policy := range slices.SortedFunc(maps.Keys(all), byPlace) {
+		out = append(out, *all[policy])
 	}
 	return out
 }
@@ -54,11 +60,45 @@ func byPlace(a, b *cedargo.Policy) int {
 	return cmp.Or(cmp.Compare(p.Filename, q.Filename), cmp.Compare(p.Offset, q.Offset))
 }
 
-// outside is a call of one tool without a grant, by anybody.
+// outside is a question that anybody asks without a grant.
 type outside struct {
 	*world
-	*tool
-	context resolved.RecordType
+	action, resource cedargo.EntityUID
+	route            route
+	context          resolved.RecordType
+}
+
+func (s *Set) callOutside(id string) outside {
+	t := s.tools[id]
+	return s.outside(t.action, t.uid, t.call)
+}
+
+func (s *Set) methodOutside(id, action string) outside {
+	at := s.servers[id]
+	return s.outside(s.methods[action].uid, at.uid, at.routes[action])
+}
+
+func (s *Set) outside(action, resource cedargo.EntityUID, r route) outside {
+	return outside{s.world, action, resource, r, s.schema.Actions[action].AppliesTo.Context}
+}
+
+// permits gives the policies that may permit it, and what each may come to; none
+// if it is forbidden to everybody.
+func (o outside) permits() map[*cedargo.Policy]outcome {
+	if o.forbidden() {
+		return nil
+	}
+	out := map[*cedargo.Policy]outcome{}
+	for _, policy := range o.route.All() {
+		p := (*ast.Policy)(policy.AST())
+		if p.Effect != ast.EffectPermit {
+			continue
+		}
+		if may := o.matches(p); may.yes {
+			out[policy] = may
+		}
+	}
+	return out
 }
 
 // outcome is what a condition may come to. Neither: it errs, and then nothing
@@ -74,10 +114,10 @@ func (o outcome) then(a, b outcome) outcome {
 	return outcome{yes: o.yes && a.yes || o.no && b.yes, no: o.yes && a.no || o.no && b.no}
 }
 
-// forbidden reports whether one of the policies forbids the call, whoever it is
-// and whatever the arguments.
+// forbidden reports whether one of the policies forbids it, whoever asks and
+// whatever the arguments.
 func (o outside) forbidden() bool {
-	for _, policy := range o.call.All() {
+	for _, policy := range o.route.All() {
 		if p := (*ast.Policy)(policy.AST()); p.Effect == ast.EffectForbid && o.matches(p) == (outcome{yes: true}) {
 			return true
 		}
@@ -85,9 +125,9 @@ func (o outside) forbidden() bool {
 	return false
 }
 
-// matches is what a policy of the tool's route may come to.
+// matches is what a policy of the route may come to.
 func (o outside) matches(p *ast.Policy) outcome {
-	if !mayMatch(p.Resource, o.uid, o.base) {
+	if !mayMatch(p.Resource, o.resource, o.base) {
 		return outcome{no: true}
 	}
 	all := anything
@@ -124,7 +164,7 @@ func (o outside) of(n ast.IsNode) outcome {
 	if !isFixed(n) {
 		return anything
 	}
-	v, err := eval.Eval(n, eval.Env{Entities: o.base, Action: o.action, Resource: o.uid})
+	v, err := eval.Eval(n, eval.Env{Entities: o.base, Action: o.action, Resource: o.resource})
 	return outcome{yes: err == nil && v == cedargo.True, no: err == nil && v == cedargo.False}
 }
 

@@ -64,9 +64,9 @@ func TestBaseline(t *testing.T) {
 	}
 }
 
-// Whatever the policies: what permits a call without a grant is listed.
+// Whatever the policies: what permits something without a grant is listed.
 func TestBaselineLeavesNothingOut(t *testing.T) {
-	w, err := newWorld(Config{Catalog: testCatalog(t)})
+	w, err := newWorld(Config{Catalog: mcpCatalog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +78,19 @@ func TestBaselineLeavesNothingOut(t *testing.T) {
 		for _, args := range []any{nil, parse(t, `{"query": {"number": 7}}`), parse(t, `{"query": {}}`)} {
 			calls = append(calls, with(call("github/get_pr", nil, args), func(in *grants.Input) { in.Principal, in.Requester = who, who }))
 		}
-		calls = append(calls, with(call("reports/health", nil, parse(t, `{}`)), func(in *grants.Input) { in.Principal, in.Requester = who, who }))
+		for _, in := range []grants.Input{
+			call("reports/health", nil, parse(t, `{}`)), callMCP("forge/merge", nil, parse(t, `{"number": 7}`)),
+			askMCP("ping", "forge", nil), askMCP("notifications/initialized", "notes", nil), askMCP("resources/read", "forge", map[string]any{"uri": "a"}),
+		} {
+			in.Principal, in.Requester = who, who
+			calls = append(calls, in)
+		}
 	}
 	leaves := []string{
 		"true", "false", "context has grant", "context has input", "context has task", "context has requester", "context has grant.owner", "context.grant.ttl > 3",
 		"context has input.query.number", `principal.subject == "x"`, `principal in Toolgrant::AgentGroup::"ci"`, "1 + 9223372036854775807 > 0",
 		`resource == Toolgrant::Tool::"github/get_pr"`, `resource in Toolgrant::ToolSet::"init"`, `action in Toolgrant::Action::"call"`,
+		"context has retry", `context.revision == "2025-11-25"`, `resource == Toolgrant::ToolServer::"forge"`, `action in Toolgrant::Action::"mcp:notifications"`,
 	}
 	var expression func(t *rapid.T, depth int) string
 	expression = func(t *rapid.T, depth int) string {
@@ -108,8 +115,9 @@ func TestBaselineLeavesNothingOut(t *testing.T) {
 		for i := range rapid.IntRange(1, 4).Draw(t, "policies") {
 			fmt.Fprintf(&text, "@id(\"p%d\") %s (%s, %s, %s) %s { %s };\n", i, rapid.SampledFrom([]string{"permit", "permit", "forbid"}).Draw(t, "effect"),
 				rapid.SampledFrom([]string{"principal", "principal is Toolgrant::Agent", `principal in Toolgrant::AgentGroup::"ci"`}).Draw(t, "principal"),
-				rapid.SampledFrom([]string{"action", `action in Toolgrant::Action::"call"`, `action == Toolgrant::Action::"grant"`}).Draw(t, "action"),
-				rapid.SampledFrom([]string{"resource", "resource is Toolgrant::Tool", "resource is Toolgrant::TaskKind", `resource in Toolgrant::ToolServer::"github"`}).Draw(t, "resource"),
+				rapid.SampledFrom([]string{"action", `action in Toolgrant::Action::"call"`, `action == Toolgrant::Action::"grant"`,
+					`action in Toolgrant::Action::"mcp"`, `action in [Toolgrant::Action::"mcp:ping", Toolgrant::Action::"mcp:notifications"]`}).Draw(t, "action"),
+				rapid.SampledFrom([]string{"resource", "resource is Toolgrant::Tool", "resource is Toolgrant::TaskKind", "resource is Toolgrant::ToolServer", `resource in Toolgrant::ToolServer::"forge"`, `resource in Toolgrant::ToolServer::"github"`}).Draw(t, "resource"),
 				rapid.SampledFrom([]string{"when", "unless"}).Draw(t, "condition"), expression(t, 3))
 		}
 		parsed, err := parsePolicies([]file{{"p.cedar", []byte(text.String())}})
@@ -117,20 +125,24 @@ func TestBaselineLeavesNothingOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSet(parsed, w)
-		tools := map[string][]string{}
+		may := map[string][]string{}
 		for _, p := range s.Baseline() {
-			tools[p.ID] = p.Tools
+			may[p.ID] = slices.Concat(p.Tools, p.Methods)
 		}
-		listed += len(tools)
+		listed += len(may)
 		for _, in := range calls {
 			d := s.decide(&in)
 			if !d.Allow {
 				continue
 			}
 			permitted++
+			what := in.Tool
+			if in.Server != "" {
+				what = in.Server + " " + in.Action
+			}
 			for _, id := range d.Policies {
-				if !slices.Contains(tools[id], in.Tool) {
-					t.Fatalf("%s permits %s by %s without a grant; listed are %v\n%s", id, in.Tool, in.Principal.ID(), tools, text.String())
+				if !slices.Contains(may[id], what) {
+					t.Fatalf("%s permits %s by %s without a grant; listed are %v\n%s", id, what, in.Principal.ID(), may, text.String())
 				}
 			}
 		}

@@ -14,8 +14,9 @@
 //     that cannot be known).
 //   - Cedar skips a policy that errs, so an erring forbid would vanish: any
 //     evaluation error denies.
-//   - Policy sees all of a call's input, exactly, but for what the catalogue
-//     calls opaque; what has no exact Cedar value denies (Unrepresentable).
+//   - Policy sees all of the input of a call, or of what an MCP server is asked,
+//     exactly, but for what the catalogue calls opaque; what has no exact Cedar
+//     value denies (Unrepresentable).
 //   - The order of policies, files and maps decides nothing.
 package cedar
 
@@ -47,16 +48,18 @@ type Set struct {
 	*world   // what no request changes
 	revision grants.Digest
 	warnings []string
-	ids      []string         // sorted
-	tools    map[string]*tool // SERVER/TOOL -> its routes and input
-	kinds    map[string]kind  // task kind that a policy's scope names -> its routes
-	anyKind  kind             // for any other kind
+	ids      []string           // sorted
+	tools    map[string]*tool   // SERVER/TOOL -> its routes and input
+	servers  map[string]*server // id of an MCP server -> its routes
+	kinds    map[string]kind    // task kind that a policy's scope names -> its routes
+	anyKind  kind               // for any other kind
 }
 
 // tool is what deciding about one tool needs.
 type tool struct {
 	uid, action                 cedargo.EntityUID // the tool and its call action
 	input                       *shape
+	mcp                         bool // of an MCP server
 	call, grant, askFor, revoke route
 }
 
@@ -105,7 +108,7 @@ func load(src source, cfg Config) (*Set, error) {
 	}
 	s := newSet(policies, w)
 	s.revision = src.digest(cfg)
-	s.warnings = warnings(policies, w, cfg)
+	s.warnings = s.warn(policies, cfg)
 	return s, nil
 }
 
@@ -113,8 +116,9 @@ func load(src source, cfg Config) (*Set, error) {
 // base, what addEntities adds to it.
 type world struct {
 	catalog  *catalog.Catalog
-	aliases  []string          // of all who vouch for agents; empty: not known, and not checked
-	inputs   map[string]*shape // SERVER/TOOL -> its input
+	aliases  []string           // of all who vouch for agents; empty: not known, and not checked
+	inputs   map[string]*shape  // SERVER/TOOL -> its input
+	methods  map[string]*method // action -> what can be asked of an MCP server; empty: there is none
 	schema   *resolved.Schema
 	base     cedargo.EntityMap
 	declared []declaration // by entities.json, in its order
@@ -126,19 +130,23 @@ func newWorld(cfg Config) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema, err := newSchema(c, inputs).Resolve()
+	all, err := methods(c)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := newSchema(c, inputs, all).Resolve()
 	if err != nil {
 		return nil, fmt.Errorf("schema of the catalogue: %w", err)
 	}
-	return &world{catalog: c, aliases: cfg.Aliases, inputs: inputs, schema: schema, base: catalogEntities(c, schema)}, nil
+	return &world{catalog: c, aliases: cfg.Aliases, inputs: inputs, methods: all, schema: schema, base: catalogEntities(c, schema)}, nil
 }
 
 func newSet(policies []*parsed, w *world) *Set {
-	s := &Set{world: w, tools: map[string]*tool{}, kinds: map[string]kind{}}
+	s := &Set{world: w, tools: map[string]*tool{}, servers: map[string]*server{}, kinds: map[string]kind{}}
 	ix := index{}
 	for _, p := range policies {
 		s.ids = append(s.ids, p.id)
-		ix.add(entry{cedargo.PolicyID(p.id), p.policy})
+		ix.add(entry{cedargo.PolicyID(p.id), p.policy}, w.base)
 	}
 	slices.Sort(s.ids)
 	s.makeRoutes(ix)
@@ -155,7 +163,7 @@ func (s *Set) Policies() []string { return slices.Clone(s.ids) }
 
 // mapping names how an Input becomes a Cedar request. It is raised with any
 // change that could change a decision, so that grants are then decided anew.
-const mapping = "toolgrant cedar mapping 2"
+const mapping = "toolgrant cedar mapping 3"
 
 func (s source) digest(cfg Config) grants.Digest {
 	h := sha256.New()

@@ -12,6 +12,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/toolgrant/toolgrant/authz/mcp"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/strictjson"
 )
@@ -74,7 +75,7 @@ func (s *Set) read(text *exampleText) (*question, error) {
 	if err := conforms("context", q.request.Context, action.AppliesTo.Context); err != nil {
 		return nil, err
 	}
-	if err := q.agree(); err != nil {
+	if err := s.agree(q); err != nil {
 		return nil, err
 	}
 	return q, s.believe(q, text.Entities)
@@ -88,7 +89,11 @@ func (s *Set) aim(q *question) (resolved.Action, error) {
 	case !known:
 		return action, fmt.Errorf("action: %w", unknown(s.base, r.Action))
 	case action.AppliesTo == nil:
-		return action, fmt.Errorf("action: %s is only a parent; name the tool: %s", r.Action, actionUID(grants.ActionCall+"SERVER/TOOL"))
+		name := actionUID(grants.ActionCall + "SERVER/TOOL")
+		if r.Action != actionUID(callParent) {
+			name = actionUID(mcp.ActionPrefix + "METHOD")
+		}
+		return action, fmt.Errorf("action: %s is only a parent; write out what is asked: %s", r.Action, name)
 	case !slices.Contains(action.AppliesTo.Resources, r.Resource.Type):
 		return action, fmt.Errorf("resource: %s is about a %s, not about %s", r.Action, action.AppliesTo.Resources[0], r.Resource)
 	case r.Principal.Type != agentType:
@@ -101,20 +106,31 @@ func (s *Set) aim(q *question) (resolved.Action, error) {
 		q.route = s.kindRoute(r.Action, string(r.Resource.ID))
 		return action, nil
 	}
-	t, known := s.tools[string(r.Resource.ID)]
-	switch {
-	case !known:
+	if _, known := s.base[r.Resource]; !known {
 		return action, fmt.Errorf("resource: %w", unknown(s.base, r.Resource))
-	case isCall(r.Action) && r.Action != t.action:
+	}
+	if r.Resource.Type == serverType {
+		to, known := s.servers[string(r.Resource.ID)]
+		if !known {
+			return action, fmt.Errorf("resource: %s is no MCP server%s", r.Resource, suggest(string(r.Resource.ID), names(s.servers)))
+		}
+		q.route = to.routes[string(r.Action.ID)]
+		return action, nil
+	}
+	t := s.tools[string(r.Resource.ID)]
+	q.route = t.route(r.Action)
+	if strings.HasPrefix(string(r.Action.ID), grants.ActionCall) && r.Action != t.action {
 		return action, fmt.Errorf("resource: %s is not called by %s", r.Resource, r.Action)
 	}
-	q.route = t.route(r.Action)
 	return action, nil
 }
 
 // agree holds the parts of a question together, as the doors do.
-func (q *question) agree() error {
+func (s *Set) agree(q *question) error {
 	r := &q.request
+	if err := s.agreeOnRevision(&r.Context, r.Action); err != nil {
+		return err
+	}
 	requester, _ := r.Context.Get("requester")
 	switch string(r.Action.ID) {
 	case grants.ActionStartTask, grants.ActionEndTask:
@@ -131,6 +147,25 @@ func (q *question) agree() error {
 	}
 	if requester != cedargo.Value(r.Principal) {
 		return fmt.Errorf("context.requester: %s, and the principal is %s; with %s both are who asks", requester, r.Principal, r.Action)
+	}
+	return nil
+}
+
+// agreeOnRevision holds that a message's revision is one that has its method.
+func (s *Set) agreeOnRevision(context *cedargo.Record, action cedargo.EntityUID) error {
+	v, there := context.Get("revision")
+	if !there {
+		return nil
+	}
+	revision, m := string(v.(cedargo.String)), s.methods[string(action.ID)]
+	_, retry := context.Get("retry")
+	switch {
+	case !isRevision(revision):
+		return fmt.Errorf("context.revision: %q is no revision of MCP that is known%s", revision, suggest(revision, slices.Values(mcp.Revisions())))
+	case m != nil && !m.In(revision):
+		return fmt.Errorf("context.revision: %s has no %s", revision, m.Name)
+	case retry && !hasRetries(revision):
+		return fmt.Errorf("context.retry: %s has no multi-round-trip retries", revision)
 	}
 	return nil
 }

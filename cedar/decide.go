@@ -16,9 +16,10 @@ import (
 //
 // A Decision that does not allow says why: Policy (none permits, or one
 // forbids; Policies are the forbidding ones), PolicyError (Policies are those
-// that erred), Unrepresentable (of Args), UnknownTool, or Undecided for an
-// Input whose parts do not make a question: an action that is not known, a
-// missing task or grant, parts that contradict each other.
+// that erred), Unrepresentable (of Args), UnknownTool (or a Server that is no MCP
+// server), or Undecided for an Input whose parts do not make a question: an
+// action that is not known, a missing task or grant, parts that contradict each
+// other.
 func (s *Set) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision, error) {
 	out := make([]grants.Decision, len(in))
 	for i := range in {
@@ -92,13 +93,16 @@ func (s *Set) ask(in *grants.Input, q *question) grants.Reason {
 		why = s.askCall(in, q, context)
 	default:
 		why = grants.Undecided
+		if m, known := s.methods[in.Action]; known {
+			why = s.askMethod(m, in, q, context)
+		}
 	}
 	q.request.Context = cedargo.NewRecord(context)
 	return why
 }
 
 func (s *Set) askTask(in *grants.Input, q *question, context cedargo.RecordMap) grants.Reason {
-	if in.Task == nil || in.Tool != "" || in.Grant != nil || in.Args != nil {
+	if in.Task == nil || in.Tool != "" || in.Grant != nil || in.Args != nil || hasMCP(in) {
 		return grants.Undecided
 	}
 	q.request.Action = actionUID(in.Action)
@@ -118,7 +122,7 @@ func (s *Set) askGrant(in *grants.Input, q *question, context cedargo.RecordMap)
 	if !known {
 		return grants.UnknownTool
 	}
-	if !coherent(in) || in.Args != nil {
+	if !coherent(in) || in.Args != nil || hasMCP(in) {
 		return grants.Undecided
 	}
 	q.request.Action, q.request.Resource = actionUID(in.Action), t.uid
@@ -148,22 +152,19 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 	if !known {
 		return grants.UnknownTool
 	}
+	switch {
+	case !t.mcp && hasMCP(in), t.mcp && (in.Server != "" || !byMCP(in)):
+		return grants.Undecided
+	case t.mcp:
+		addRevision(in, context)
+	}
 	q.request.Action, q.request.Resource = t.action, t.uid
 	q.route = t.call
-	if g := in.Grant; g != nil {
+	if in.Grant != nil {
 		if !coherent(in) {
 			return grants.Undecided
 		}
-		context["grant"] = cedargo.NewRecord(cedargo.RecordMap{
-			"id":    cedargo.String(g.ID),
-			"task":  cedargo.String(g.Task),
-			"kind":  cedargo.String(in.Task.Kind),
-			"owner": q.entities.add(&in.Task.Owner),
-			"ttl":   secondsDown(g.Expires.Sub(in.At)),
-			"age":   secondsUp(in.At.Sub(g.NotBefore)),
-			"depth": cedargo.Long(g.Depth()),
-			"bound": cedargo.Boolean(!g.CNF.IsZero()),
-		})
+		context["grant"] = q.grant(in)
 	}
 	if in.Args != nil {
 		var b builder
@@ -174,6 +175,21 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 		context["input"] = input
 	}
 	return grants.None
+}
+
+// grant tells policy of the grant under which something is asked.
+func (q *question) grant(in *grants.Input) cedargo.Record {
+	g := in.Grant
+	return cedargo.NewRecord(cedargo.RecordMap{
+		"id":    cedargo.String(g.ID),
+		"task":  cedargo.String(g.Task),
+		"kind":  cedargo.String(in.Task.Kind),
+		"owner": q.entities.add(&in.Task.Owner),
+		"ttl":   secondsDown(g.Expires.Sub(in.At)),
+		"age":   secondsUp(in.At.Sub(g.NotBefore)),
+		"depth": cedargo.Long(g.Depth()),
+		"bound": cedargo.Boolean(!g.CNF.IsZero()),
+	})
 }
 
 // coherent reports whether the grant is one of the task, for the tool and of

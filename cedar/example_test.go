@@ -290,14 +290,12 @@ func TestDecideExampleRefuses(t *testing.T) {
 
 // FuzzDecideExample: no document panics, or is allowed past a forbid.
 func FuzzDecideExample(f *testing.F) {
-	s := policies(f, permitAll+`@id("bot") forbid (principal == T::Agent::"corp/orchestrator-1", action, resource);
+	s := mcpPolicies(f, permitAll+`@id("bot") forbid (principal == T::Agent::"corp/orchestrator-1", action, resource);
 		@id("group") forbid (principal in T::AgentGroup::"ops", action, resource);`)
-	for _, action := range []string{"start_task", "grant", "ask_for", "revoke", "call"} {
-		tool := "bank/pay"
-		if action == "start_task" {
-			tool = ""
-		}
-		doc, err := s.ExampleInput(action, tool)
+	for action, id := range map[string]string{
+		"start_task": "", "grant": "bank/pay", "ask_for": "bank/pay", "revoke": "bank/pay", "call": "bank/pay", "mcp:prompts/get": "forge",
+	} {
+		doc, err := s.ExampleInput(action, id)
 		if err != nil {
 			f.Fatal(err)
 		}

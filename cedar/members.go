@@ -28,7 +28,7 @@ type members struct {
 	w        *world
 	contexts []resolved.RecordType // one for each action in the scope
 	resource []cedargo.EntityType  // of these actions
-	inputs   []*shape              // of the tools whose calls are in the scope
+	inputs   []*shape              // of the calls and of what is asked of MCP servers in the scope
 	faults   *faults
 }
 
@@ -47,6 +47,12 @@ func checkMembers(p *parsed, w *world, faults *faults) {
 				continue
 			}
 			m.inputs = append(m.inputs, w.inputs[tool])
+		}
+		if method := w.methods[string(uid.ID)]; method != nil {
+			if !w.some(tree.Resource, uid) {
+				continue
+			}
+			m.inputs = append(m.inputs, method.input)
 		}
 		m.contexts = append(m.contexts, action.AppliesTo.Context)
 		m.resource = append(m.resource, action.AppliesTo.Resources...)
@@ -109,12 +115,16 @@ func (m *members) check(n ast.IsNode) bool {
 }
 
 // isAsked holds that an action that one is compared with is one that questions
-// have: "call" is only the parent of those.
+// have: "call", "mcp" and "mcp:notifications" are only the parents of those.
 func (m *members) isAsked(sides ...ast.IsNode) {
 	for _, n := range sides {
-		if v, ok := n.(ast.NodeValue); ok && v.Value == actionUID(callParent) {
-			m.faults.add("%s: policy %q: no question has the action %q itself, so that == with it never holds; write: action in Toolgrant::Action::%q",
-				m.p.at(m.p.from), m.p.id, callParent, callParent)
+		v, ok := n.(ast.NodeValue)
+		if !ok {
+			continue
+		}
+		if uid, ok := v.Value.(cedargo.EntityUID); ok && isParent(uid) {
+			m.faults.add("%s: policy %q: no question has the action %q itself, so that == with it never holds; write: action in %s",
+				m.p.at(m.p.from), m.p.id, string(uid.ID), uid)
 		}
 	}
 }

@@ -136,7 +136,7 @@ func checkPolicies(policies []*parsed, w *world) error {
 		}
 		err := v.Policy("", p.ast())
 		if err == nil && !w.matchable(p.ast()) {
-			faults.add("%s: policy %q: its scope matches nothing: the action is the call of a tool that the resource is not, and does not hold", p.at(p.from), p.id)
+			faults.add("%s: policy %q: its scope matches nothing: the action is not about that resource (a tool's call is about the tool, what is asked by MCP about an MCP server)", p.at(p.from), p.id)
 		}
 		if err != nil {
 			for _, text := range innermost(leaves(err)) {
@@ -194,7 +194,7 @@ func (p *parsed) explain(text string) (at, explained string) {
 	case strings.Contains(text, "optional attribute"):
 		text += `; ask for it first: "… has NAME && …"`
 	case strings.Contains(text, "applicable action"):
-		text += `; start_task and end_task are about a TaskKind, every other action about a Tool; "call" is only a parent: write action in Toolgrant::Action::"call"`
+		text += `; start_task and end_task are about a TaskKind, mcp: actions about a ToolServer, every other action about a Tool; "call" is only a parent, and so are "mcp" and "mcp:notifications": write action in Toolgrant::Action::"call"`
 	case strings.Contains(text, "not found"):
 		text += "; name the actions or tools that have it in the policy's scope"
 	case strings.Contains(text, "as a decimal value"):
@@ -253,6 +253,11 @@ func (w *world) checkMention(uid cedargo.EntityUID) error {
 	}
 	if _, known := w.base[uid]; known {
 		return nil
+	}
+	if uid.Type == actionType {
+		if hint := w.actionHint(string(uid.ID)); hint != "" {
+			return fmt.Errorf("%s is not in the schema%s", uid, hint)
+		}
 	}
 	return unknown(w.base, uid)
 }

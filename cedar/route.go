@@ -3,7 +3,6 @@ package cedar
 import (
 	"iter"
 	"slices"
-	"strings"
 
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -42,9 +41,14 @@ type scope struct{ action, resource cedargo.EntityUID }
 // index files each policy under its scope, once (once for each action of an
 // "action in [...]"). What the scope says beyond that (the principal, "is
 // TYPE") is left to Cedar.
+//
+// The schema gives each action all of its ancestors as parents, and they are a
+// chain: of two of them, one is the parent of the other. So a policy that is
+// filed under no action beside a parent of it is met once by a request.
 type index map[scope][]entry
 
-func (ix index) add(e entry) {
+// add files a policy; base has the actions.
+func (ix index) add(e entry, base cedargo.EntityMap) {
 	p := (*ast.Policy)(e.policy.AST())
 	var resource cedargo.EntityUID
 	switch s := p.Resource.(type) {
@@ -55,37 +59,31 @@ func (ix index) add(e entry) {
 	case ast.ScopeTypeIsIn:
 		resource = s.Entity
 	}
-	for _, action := range scopeActions(p.Action) {
+	for _, action := range scopeActions(p.Action, base) {
 		key := scope{action, resource}
 		ix[key] = append(ix[key], e)
 	}
 }
 
 // scopeActions gives the actions that a policy is filed under. No request may
-// meet it twice: an action beside its parent is left out.
-func scopeActions(action ast.IsActionScopeNode) []cedargo.EntityUID {
+// meet it twice: an action beside one of its parents is left out.
+func scopeActions(action ast.IsActionScopeNode, base cedargo.EntityMap) []cedargo.EntityUID {
 	switch s := action.(type) {
 	case ast.ScopeTypeEq:
 		return []cedargo.EntityUID{s.Entity}
 	case ast.ScopeTypeIn:
 		return []cedargo.EntityUID{s.Entity}
 	case ast.ScopeTypeInSet:
-		parent := actionUID(callParent)
-		all := slices.Contains(s.Entities, parent)
 		var out []cedargo.EntityUID
 		for _, uid := range s.Entities {
-			if !slices.Contains(out, uid) && (!all || uid == parent || !isCall(uid)) {
+			parents := base[uid].Parents
+			if !slices.Contains(out, uid) && !slices.ContainsFunc(s.Entities, parents.Contains) {
 				out = append(out, uid)
 			}
 		}
 		return out
 	}
 	return []cedargo.EntityUID{{}}
-}
-
-// isCall reports whether the action is a child of the call action.
-func isCall(uid cedargo.EntityUID) bool {
-	return strings.HasPrefix(string(uid.ID), grants.ActionCall)
 }
 
 // route gathers the policies for a request's action, with its parents, on a
@@ -132,10 +130,11 @@ func (s *Set) kindRoute(action cedargo.EntityUID, name string) route {
 	return k.start
 }
 
-// makeRoutes gathers the policies of every tool and task kind.
+// makeRoutes gathers the policies of every tool, MCP server and task kind.
 func (s *Set) makeRoutes(ix index) {
 	to := func(action string, resources ...cedargo.EntityUID) route {
-		return ix.route([]cedargo.EntityUID{actionUID(action)}, resources)
+		uid := actionUID(action)
+		return ix.route(append(slices.Collect(s.base[uid].Parents.All()), uid), resources)
 	}
 	toKind := func(resources ...cedargo.EntityUID) kind {
 		return kind{start: to(grants.ActionStartTask, resources...), end: to(grants.ActionEndTask, resources...)}
@@ -146,14 +145,21 @@ func (s *Set) makeRoutes(ix index) {
 		}
 		id := string(uid.ID)
 		resources := append(slices.Collect(e.Parents.All()), uid)
-		action := actionUID(grants.ActionCall + id)
+		of, _ := s.catalog.Tool(id)
 		s.tools[id] = &tool{
-			uid: uid, action: action, input: s.inputs[id],
-			call:   ix.route([]cedargo.EntityUID{action, actionUID(callParent)}, resources),
+			uid: uid, action: actionUID(grants.ActionCall + id), input: s.inputs[id], mcp: of.Server.MCP != nil,
+			call:   to(grants.ActionCall+id, resources...),
 			grant:  to(grants.ActionGrant, resources...),
 			askFor: to(grants.ActionAskFor, resources...),
 			revoke: to(grants.ActionRevoke, resources...),
 		}
+	}
+	for _, of := range mcpServers(s.catalog) {
+		at := &server{uid: cedargo.NewEntityUID(serverType, cedargo.String(of.ID)), routes: map[string]route{}}
+		for action := range s.methods {
+			at.routes[action] = to(action, at.uid)
+		}
+		s.servers[of.ID] = at
 	}
 	for at := range ix {
 		if at.resource.Type == kindType {

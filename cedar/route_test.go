@@ -17,8 +17,7 @@ import (
 // policy that could match or err, and has none twice. The policies are not
 // validated, so that scopes that the validator would refuse are tried too.
 func TestRoutes(t *testing.T) {
-	c := testCatalog(t)
-	w, err := newWorld(Config{Catalog: c})
+	w, err := newWorld(Config{Catalog: mcpCatalog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +26,9 @@ func TestRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	actions := []string{`"start_task"`, `"end_task"`, `"grant"`, `"ask_for"`, `"revoke"`, `"call"`, `"call:bank/pay"`, `"call:github/get_pr"`, `"call:github/merge_pr"`, `"nosuch"`}
-	resources := []string{`Tool::"bank/pay"`, `Tool::"github/get_pr"`, `ToolServer::"github"`, `ToolServer::"bank"`, `ToolSet::"write"`, `ToolSet::"read"`, `TaskKind::"release"`, `TaskKind::"debug"`, `Tool::"nosuch"`}
+	actions := []string{`"start_task"`, `"end_task"`, `"grant"`, `"ask_for"`, `"revoke"`, `"call"`, `"call:bank/pay"`, `"call:github/get_pr"`, `"call:github/merge_pr"`, `"nosuch"`,
+		`"call:forge/merge"`, `"mcp"`, `"mcp"`, `"mcp:notifications"`, `"mcp:notifications/initialized"`, `"mcp:notifications/progress"`, `"mcp:ping"`, `"mcp:resources/read"`}
+	resources := []string{`Tool::"bank/pay"`, `Tool::"github/get_pr"`, `ToolServer::"github"`, `ToolServer::"bank"`, `ToolSet::"write"`, `ToolSet::"read"`, `TaskKind::"release"`, `TaskKind::"debug"`, `Tool::"nosuch"`, `Tool::"forge/merge"`, `ToolServer::"forge"`, `ToolServer::"notes"`}
 	principals := []string{"principal", `principal == Toolgrant::Agent::"corp/bot"`, `principal in Toolgrant::AgentGroup::"ci"`, `principal is Toolgrant::Agent`, `principal is Toolgrant::Agent in Toolgrant::AgentGroup::"ci"`}
 	conditions := []string{"", "when { context has grant }", "unless { context has grant }", "when { context.ttl < 1000 }", "when { context.task.ttl + 9223372036854775807 > 0 }"}
 	requests := []grants.Input{
@@ -39,6 +39,9 @@ func TestRoutes(t *testing.T) {
 		with(grantTool("github/get_pr"), func(in *grants.Input) { in.Action = grants.ActionRevoke }),
 		call("bank/pay", nil, nil), call("github/get_pr", nil, nil), call("reports/health", nil, nil),
 		call("github/merge_pr", testGrant("github/merge_pr"), nil),
+		callMCP("forge/merge", nil, nil), callMCP("forge/merge", testGrant("forge/merge"), nil),
+		askMCP("ping", "forge", nil), askMCP("notifications/initialized", "forge", nil), askMCP("notifications/progress", "notes", nil),
+		askMCP("resources/read", "forge", map[string]any{"uri": "a"}), under(askMCP("resources/read", "forge", map[string]any{"uri": "a"}), "forge/merge"),
 	}
 	var allowed, errs, forbidden int
 	rapid.Check(t, func(t *rapid.T) {
@@ -53,7 +56,7 @@ func TestRoutes(t *testing.T) {
 			case 2:
 				action += " in Toolgrant::Action::" + pick("action", actions)
 			case 3:
-				list := rapid.SliceOfN(rapid.SampledFrom(actions), 1, 4).Draw(t, "actions")
+				list := rapid.SliceOfN(rapid.SampledFrom(actions), 1, 5).Draw(t, "actions")
 				action += " in [Toolgrant::Action::" + strings.Join(list, ", Toolgrant::Action::") + "]"
 			}
 			resource := "resource"
@@ -63,9 +66,9 @@ func TestRoutes(t *testing.T) {
 			case 2:
 				resource += " in Toolgrant::" + pick("resource", resources)
 			case 3:
-				resource += " is Toolgrant::" + pick("type", []string{"Tool", "TaskKind", "ToolSet"})
+				resource += " is Toolgrant::" + pick("type", []string{"Tool", "ToolServer", "TaskKind", "ToolSet"})
 			case 4:
-				resource += " is Toolgrant::" + pick("type", []string{"Tool", "TaskKind"}) + " in Toolgrant::" + pick("resource", resources)
+				resource += " is Toolgrant::" + pick("type", []string{"Tool", "ToolServer", "TaskKind"}) + " in Toolgrant::" + pick("resource", resources)
 			}
 			fmt.Fprintf(&text, "@id(\"p%d\") %s (%s, %s, %s) %s;\n", i, pick("effect", []string{"permit", "permit", "forbid"}),
 				pick("principal", principals), action, resource, pick("condition", conditions))
@@ -83,6 +86,13 @@ func TestRoutes(t *testing.T) {
 			var q question
 			if why := s.ask(&in, &q); why != grants.None {
 				t.Fatalf("%s: %v", in.Action, why)
+			}
+			met := map[cedargo.PolicyID]bool{}
+			for id := range q.route.All() {
+				if met[id] {
+					t.Fatalf("%s %s meets %s twice\n%s", in.Action, q.request.Resource, id, text.String())
+				}
+				met[id] = true
 			}
 			got := verdict(cedargo.Authorize(q.route, &q.entities, q.request))
 			full := verdict(cedargo.Authorize(whole, &q.entities, q.request))

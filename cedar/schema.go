@@ -14,7 +14,7 @@ import (
 
 const namespace = "Toolgrant"
 
-// Entity types and the parent of the call actions.
+// Entity types, and the parent of the call actions.
 const (
 	agentType  cedargo.EntityType = namespace + "::Agent"
 	groupType  cedargo.EntityType = namespace + "::AgentGroup"
@@ -39,15 +39,25 @@ func SchemaText(c *catalog.Catalog) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := newSchema(c, inputs).MarshalCedar()
+	all, err := methods(c)
+	if err != nil {
+		return nil, err
+	}
+	text, err := newSchema(c, inputs, all).MarshalCedar()
 	if err != nil {
 		return nil, fmt.Errorf("writing the schema: %w", err)
 	}
 	return text, nil
 }
 
+// Members that an action's context may lack.
+var (
+	grantType = ast.Attribute{Type: ast.Type("Grant"), Optional: true, Annotations: doc("absent: outside of any grant")}
+	retryType = ast.Attribute{Type: ast.Type("Retry"), Optional: true, Annotations: doc("absent: it is no multi-round-trip retry")}
+)
+
 // newSchema is what question, in decide.go, builds requests for.
-func newSchema(c *catalog.Catalog, inputs map[string]*shape) *schema.Schema {
+func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]*method) *schema.Schema {
 	agent := ast.EntityType("Agent")
 	task := ast.RecordType{
 		"id":    {Type: ast.String()},
@@ -126,16 +136,21 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape) *schema.Schema {
 	}
 	for i := range c.Servers {
 		for _, t := range c.Servers[i].Tools {
+			context := ast.RecordType{
+				"requester": requester,
+				"grant":     grantType,
+				"input":     {Type: inputs[t.ID].schemaType(), Optional: true, Annotations: doc("absent: not known")},
+			}
+			if t.Server.MCP != nil {
+				context["revision"], context["retry"] = revisionType, retryType
+			}
 			ns.Actions[cedargo.String(grants.ActionCall+t.ID)] = ast.Action{
-				Parents: []ast.ParentRef{ast.ParentRefFromID(callParent)},
-				AppliesTo: appliesTo("Tool", ast.RecordType{
-					"requester": requester,
-					"grant":     {Type: ast.Type("Grant"), Optional: true, Annotations: doc("absent: outside of any grant")},
-					"input":     {Type: inputs[t.ID].schemaType(), Optional: true, Annotations: doc("absent: not known")},
-				}),
+				Parents:   []ast.ParentRef{ast.ParentRefFromID(callParent)},
+				AppliesTo: appliesTo("Tool", context),
 			}
 		}
 	}
+	addMCP(&ns, methods, requester, appliesTo)
 	return schema.NewSchemaFromAST(&ast.Schema{Namespaces: ast.Namespaces{namespace: ns}})
 }
 

@@ -6,13 +6,17 @@ import (
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
+
+	"github.com/toolgrant/toolgrant/authz/mcp"
 )
 
 // To Cedar, every text may be any text. Of some it is known what they can be,
 // so that a misspelt one in a policy, which would never match, is found:
 //
 //   - the alias of an agent's issuer (Config.Aliases);
-//   - an argument for which the catalogue has an enum;
+//   - an argument for which the catalogue has an enum, or a parameter of MCP's
+//     that has few values (closedParams);
+//   - context.revision;
 //   - the arguments in context.sums: numbers of a tool's input.
 //
 // What a policy compares them with is looked at where it is written out.
@@ -69,6 +73,13 @@ func (m *members) closed(n ast.IsNode) (all map[string]bool, why string) {
 		}
 		return all, "it is the alias of no issuer of identities"
 	}
+	if isOfContext(n, "revision") {
+		all = map[string]bool{}
+		for _, revision := range mcp.Revisions() {
+			all[revision] = true
+		}
+		return all, "it is no revision of MCP that is known"
+	}
 	for _, s := range m.shapesOf(n) {
 		for s != nil && s.of == "array" {
 			s = s.items
@@ -83,7 +94,7 @@ func (m *members) closed(n ast.IsNode) (all map[string]bool, why string) {
 			all[text] = true
 		}
 	}
-	return all, "it is in no enum that the catalogue has for it"
+	return all, "it is in no enum that the catalogue or MCP has for it"
 }
 
 // isIssuer reports whether the node is the issuer of an agent.
@@ -193,7 +204,10 @@ func checkSumsForm(condition ast.IsNode) error {
 	return nil
 }
 
-func isSums(n ast.IsNode) bool {
+func isSums(n ast.IsNode) bool { return isOfContext(n, "sums") }
+
+// isOfContext reports whether the node is the member of context.
+func isOfContext(n ast.IsNode, name cedargo.String) bool {
 	of, ok := n.(ast.NodeTypeAccess)
-	return ok && of.Value == "sums" && isContext(of.Arg)
+	return ok && of.Value == name && isContext(of.Arg)
 }

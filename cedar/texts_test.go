@@ -129,7 +129,7 @@ func TestEnums(t *testing.T) {
 	)
 	for _, tt := range []struct{ name, scope, condition, bad string }{
 		{"equal", find, mode + `context.input.header["x-mode"] == "fast"`, ""},
-		{"equal", find, mode + `context.input.header["x-mode"] == "fastst"`, `context.input.header.x-mode never has "fastst": it is in no enum that the catalogue has for it; did you mean "fast"?`},
+		{"equal", find, mode + `context.input.header["x-mode"] == "fastst"`, `context.input.header.x-mode never has "fastst": it is in no enum that the catalogue or MCP has for it; did you mean "fast"?`},
 		{"turned round", find, mode + `"fsat" != context.input.header["x-mode"]`, `did you mean "fast"?`},
 		{"in a set", find, mode + `["fast", "slwo"].contains(context.input.header["x-mode"])`, `never has "slwo"`},
 		{"behind an if", find, mode + `(if context has grant then context.input.header["x-mode"] else context.input.header["x-mode"]) == "fsat"`, `never has "fsat"`},

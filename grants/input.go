@@ -13,6 +13,7 @@ const (
 	ActionAskFor    = "ask_for" // ask for a grant of another agent: principal is the requester
 	ActionRevoke    = "revoke"
 	ActionCall      = "call:" // + SERVER/TOOL
+	ActionMCP       = "mcp:"  // + a method of MCP: what it does on a server, calls of tools aside
 )
 
 // Input is what is decided on: one document for every engine, for policy
@@ -24,8 +25,18 @@ type Input struct {
 	Tool      string    // SERVER/TOOL; "" for the task actions
 	Task      *Task     // nil: no task (a baseline call)
 	Grant     *Grant    // the grant asked for, revoked, or called under; nil: baseline
-	Args      any       // a call's input as strictjson gives it; nil: unknown
+	Args      any       // a call's input as strictjson gives it, or that of an mcp: action; nil: unknown
+	Server    string    // id of the server that an mcp: action is about
+	Revision  string    // of MCP in which a call or mcp: action came; "": by no MCP
+	Retry     *Retry    // of a multi-round-trip retry; nil: it is none
 	At        time.Time
+}
+
+// Retry is what a multi-round-trip retry brings beside its parameters
+// (MCP 2026-07-28).
+type Retry struct {
+	Responses string // RFC 8785 text of inputResponses; "": none
+	State     bool   // it has a requestState
 }
 
 // Decision is the answer to one Input. The zero value denies.

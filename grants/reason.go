@@ -26,6 +26,7 @@ const (
 	ExpiredToken   // genuine, and its time is over
 	UnboundToken   // genuine, and presented by another sender than it names
 	CredentialKind // genuine, and meant for the other door
+	UnknownSession // an MCP session that is not known here: never opened, or forgotten
 
 	// Whether there is a live grant.
 	NoGrant       // the credential holds no grant for the tool, and baseline does not permit it
@@ -65,7 +66,7 @@ var reasonText = [numReasons]string{
 	Malformed: "malformed", Mismatch: "mismatch", TooLarge: "too_large", Encoding: "encoding",
 	UnknownTool: "unknown_tool", Unrepresentable: "unrepresentable",
 	NoCredential: "no_credential", Ambiguous: "ambiguous_credential", BadCredential: "bad_credential", ExpiredToken: "expired_token",
-	UnboundToken: "unbound_token", CredentialKind: "credential_kind",
+	UnboundToken: "unbound_token", CredentialKind: "credential_kind", UnknownSession: "unknown_session",
 	NoGrant: "no_grant", UnknownGrant: "unknown_grant", NotYet: "not_yet", Expired: "expired",
 	Revoked: "revoked", TaskEnded: "task_ended", Superseded: "superseded",
 	ToolChanged: "tool_changed", PolicyChanged: "policy_changed",
