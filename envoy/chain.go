@@ -2,9 +2,6 @@ package envoy
 
 import (
 	"net/netip"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +23,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/toolgrant/toolgrant/catalog"
 )
 
 // Bounds on what a client may make Envoy hold or wait for.
@@ -148,6 +143,10 @@ func earlyMutation() *corev3.TypedExtensionConfig {
 
 func extAuthz(o Options) *authzv3.ExtAuthz {
 	return &authzv3.ExtAuthz{
+		// The server sends a message to the surface by a header that it sets, and
+		// a route is chosen by headers before the check alone, unless it is
+		// chosen again. No other route looks at what a server may set.
+		ClearRouteCache:     hasMCP(o.Catalog),
 		TransportApiVersion: corev3.ApiVersion_V3,
 		Services: &authzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
@@ -186,74 +185,6 @@ func mutationRules() *mutationv3.HeaderMutationRules {
 		DisallowExpression: &matcherv3.RegexMatcher{Regex: "host|content-length|transfer-encoding"},
 		DisallowIsError:    wrapperspb.Bool(true),
 	}
-}
-
-func virtualHost(o Options) *routev3.VirtualHost {
-	vh := &routev3.VirtualHost{Name: ListenerName, Domains: []string{"*"}}
-	for i := range o.Catalog.Servers {
-		for _, t := range o.Catalog.Servers[i].Tools {
-			vh.Routes = append(vh.Routes, toolRoute(o, t))
-		}
-	}
-	return vh
-}
-
-// toolRoute is the one way to a tool. It names the tool to the server, which
-// therefore need not guess it from the path.
-func toolRoute(o Options, t *catalog.Tool) *routev3.Route {
-	return &routev3.Route{
-		Name: t.ID,
-		Match: &routev3.RouteMatch{
-			PathSpecifier: &routev3.RouteMatch_Path{Path: t.Path},
-			Headers: []*routev3.HeaderMatcher{{
-				Name: ":method",
-				HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-					MatchPattern: &matcherv3.StringMatcher_Exact{Exact: t.Method},
-				}},
-			}},
-		},
-		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: upstreamCluster(t.Server)},
-			// No max_stream_duration beside it: it would switch this one off
-			// (envoyproxy/envoy issue 15530). The cluster has the hard cap.
-			Timeout: durationpb.New(t.Timeout),
-			// Else the listener's would cut a tool that takes longer.
-			IdleTimeout: durationpb.New(max(streamIdleTimeout, requestTimeout+o.CheckTimeout+t.Timeout)),
-			// The host is an input that no policy sees: the client's own would
-			// choose among an upstream's virtual hosts.
-			HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: upstreamHost(t.Server)},
-		}},
-		RequestHeadersToRemove: removed(o, t), // after the check, which needs them
-		TypedPerFilterConfig: map[string]*anypb.Any{
-			FilterName: toAny(&authzv3.ExtAuthzPerRoute{Override: &authzv3.ExtAuthzPerRoute_CheckSettings{
-				CheckSettings: &authzv3.CheckSettings{ContextExtensions: map[string]string{
-					ExtensionTool:    t.ID,
-					ExtensionTimeout: strconv.FormatInt(t.Timeout.Milliseconds(), 10),
-				}},
-			}}),
-		},
-	}
-}
-
-// removed are the headers that do not reach the tool even if the server
-// forgets them; sorted. Every tool's credential header is among them: a token in
-// the wrong one is a token all the same.
-func removed(o Options, t *catalog.Tool) []string {
-	names := slices.Concat([]string{"authorization"}, o.Catalog.CredentialHeaders(o.CredentialHeader), neverPassed)
-	if t.PassAuthorization {
-		names = slices.DeleteFunc(names, func(name string) bool { return name == "authorization" })
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// upstreamHost is the host that a server is called by: its resource's, or its
-// address where the resource has none (a URN).
-func upstreamHost(s *catalog.Server) string {
-	if u, err := url.Parse(s.Resource); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return s.Upstream
 }
 
 // accessLog prints no header of the client's, and no query: either may hold a

@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -26,7 +25,7 @@ const (
 	// body, here and in the server.
 	maxChecks = 1024
 
-	// What the cap on a server's calls adds to its longest tool's time-out, so
+	// What the cap on a server's calls adds to the longest time-out of any, so
 	// that it never comes first.
 	capSlack = time.Second
 
@@ -38,14 +37,7 @@ func upstreamCluster(s *catalog.Server) string { return "toolgrant-server-" + s.
 
 // authzCluster is the authorization server, over gRPC.
 func authzCluster(o Options) *clusterv3.Cluster {
-	var address *corev3.Address
-	if file, ok := strings.CutPrefix(o.Authz, "unix://"); ok {
-		address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: file}}}
-	} else {
-		ap := netip.MustParseAddrPort(o.Authz) // withDefaults has parsed it
-		address = socketAddress(ap.Addr().String(), uint32(ap.Port()))
-	}
-	c := cluster(AuthzCluster, clusterv3.Cluster_STATIC, address)
+	c := cluster(AuthzCluster, clusterv3.Cluster_STATIC, endpointAddress(o.Authz))
 	c.ConnectTimeout = durationpb.New(min(connectTimeout, o.CheckTimeout))
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 		MaxRequests:        wrapperspb.UInt32(maxChecks),
@@ -67,14 +59,11 @@ func authzCluster(o Options) *clusterv3.Cluster {
 	return c
 }
 
-// serverClusters are the tool servers, in the catalogue's order.
-//
-// They speak HTTP/1.1 without trailers, which is what keeps a client's HTTP/2
-// trailers, unseen by the check, from a tool. They cut every call that lasts
-// longer than any tool of theirs may, because an answer to the check can
-// raise a route's time-out.
-func serverClusters(o Options) ([]*clusterv3.Cluster, error) {
-	var all []*clusterv3.Cluster
+// clusters are all that what is written needs: the authorization server, the tool
+// servers in the catalogue's order, and, for MCP servers, the surface.
+func clusters(o Options) ([]*clusterv3.Cluster, error) {
+	all := []*clusterv3.Cluster{authzCluster(o)}
+	var watched time.Duration
 	for i := range o.Catalog.Servers {
 		s := &o.Catalog.Servers[i]
 		host, port, err := splitUpstream(s.Upstream)
@@ -85,22 +74,43 @@ func serverClusters(o Options) ([]*clusterv3.Cluster, error) {
 		if _, err := netip.ParseAddr(host); err == nil {
 			discovery = clusterv3.Cluster_STATIC
 		}
-		c := cluster(upstreamCluster(s), discovery, socketAddress(host, port))
-		c.ConnectTimeout = durationpb.New(connectTimeout)
-		var longest time.Duration
-		for _, t := range s.Tools {
-			longest = max(longest, t.Timeout)
+		all = append(all, toolCluster(upstreamCluster(s), discovery, socketAddress(host, port), longest(s)))
+		if s.MCP != nil {
+			watched = max(watched, longest(s))
 		}
-		c.TypedExtensionProtocolOptions = protocol(&corev3.HttpProtocolOptions{
-			MaxStreamDuration: durationpb.New(longest + capSlack),
-		}, &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-				HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: false},
-			},
-		})
-		all = append(all, c)
+	}
+	if hasMCP(o.Catalog) {
+		all = append(all, toolCluster(SurfaceCluster, clusterv3.Cluster_STATIC, endpointAddress(o.Surface), watched))
 	}
 	return all, nil
+}
+
+// toolCluster is a tool server, or the surface in front of some.
+//
+// It speaks HTTP/1.1 without trailers, which is what keeps a client's HTTP/2
+// trailers, unseen by the check, from a tool. It cuts every call that lasts
+// longer than any of the server's may, because an answer to the check can raise
+// a route's time-out.
+func toolCluster(name string, discovery clusterv3.Cluster_DiscoveryType, address *corev3.Address, longest time.Duration) *clusterv3.Cluster {
+	c := cluster(name, discovery, address)
+	c.ConnectTimeout = durationpb.New(connectTimeout)
+	c.TypedExtensionProtocolOptions = protocol(&corev3.HttpProtocolOptions{
+		MaxStreamDuration: durationpb.New(longest + capSlack),
+	}, &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: false},
+		},
+	})
+	return c
+}
+
+// endpointAddress is the address of an endpoint that withDefaults has checked.
+func endpointAddress(text string) *corev3.Address {
+	e, _ := parseEndpoint(text)
+	if e.file != "" {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.file}}}
+	}
+	return socketAddress(e.addr.Addr().String(), uint32(e.addr.Port()))
 }
 
 func cluster(name string, discovery clusterv3.Cluster_DiscoveryType, address *corev3.Address) *clusterv3.Cluster {

@@ -2,18 +2,23 @@
 // bootstrap, or the parts to paste into an existing one. It does no I/O.
 //
 // What it writes has two halves that must not come apart. Envoy's half: one
-// route per tool, by exact path and method, that tells the authorization
-// server which tool it is; everything that could make the request that runs
-// differ from the one that was checked is refused or removed. The server's
-// half: it gets the request as it will run (raw headers, whole body), and its
-// answer may remove any ordinary header and set those that it needs, but not
-// what routes or frames the request.
+// route per HTTP tool, by exact path and method, and one way per MCP server, by
+// exact path, that tell the authorization server which it is; everything that
+// could make the request that runs differ from the one that was checked is
+// refused or removed. The server's half: it gets the request as it will run (raw
+// headers, whole body), and its answer may remove any ordinary header and set
+// those that it needs, but not what routes or frames the request. One header
+// that it sets does route: PassHeader, by which a message to an MCP server takes
+// the way over the surface, where its answer is watched.
 //
 // Invariants of everything that is written:
-//   - no catch-all route: what is no tool gets 404 without a check;
+//   - no catch-all route: what is neither tool nor server gets 404 without a
+//     check;
+//   - no way to any cluster without a check;
 //   - every failure to check denies: 503, or 413 for a body over the limit;
-//   - no retries, hedging, mirroring, redirects or path rewrites: a call that
-//     was allowed once runs once, where it was allowed to;
+//   - no retries, hedging, mirroring or redirects, and no rewrite of a path but
+//     to a literal of the catalogue's: a call that was allowed once runs once,
+//     where it was allowed to;
 //   - credentials do not reach a tool, even if the server forgets to remove
 //     them.
 //
@@ -52,16 +57,30 @@ const (
 	ListenerName = "toolgrant"
 	// AuthzCluster is the name of the authorization server's cluster.
 	AuthzCluster = "toolgrant-authz"
-	// ExtensionTool is the context extension with the tool's id, SERVER/TOOL.
+	// SurfaceCluster is the name of the surface's cluster.
+	SurfaceCluster = "toolgrant-surface"
+	// ExtensionTool is the context extension with the id of an HTTP tool,
+	// SERVER/TOOL.
 	ExtensionTool = "tool"
+	// ExtensionServer is the context extension with an MCP server's id. A route
+	// has it or ExtensionTool.
+	ExtensionServer = "server"
 	// ExtensionTimeout is the context extension with the route's time-out in
-	// whole milliseconds. The server must never send a longer one back.
+	// whole milliseconds. For an HTTP tool the server must never send a longer
+	// one back; for a message to an MCP server it sends the message's own.
 	ExtensionTimeout = "timeout_ms"
 	// ContextPrefix begins the names of the headers that the server adds for
 	// the tool. A client's own are removed before the check.
 	ContextPrefix = "x-grant-ctx-"
-	// TimeoutHeader is how the server shortens a call's time-out.
+	// PassHeader is how the server sends a message to an MCP server over the
+	// surface; authz/mcp has the same name. It has the ContextPrefix.
+	PassHeader = "x-grant-ctx-pass"
+	// TimeoutHeader is how the server sets the time-out of one call: it shortens
+	// and raises, up to the cluster's cap.
 	TimeoutHeader = "x-envoy-upstream-rq-timeout-ms"
+	// DetailType is the type of a grant in authorization details (RFC 9396),
+	// which the metadata names; token has the same.
+	DetailType = "urn:toolgrant:grant:1"
 )
 
 // MetadataKeys are the keys of the dynamic metadata that the server sends with
@@ -87,6 +106,17 @@ type Options struct {
 	// AuthzTLS is how Envoy calls an authorization server at IP:PORT; the zero
 	// value means without TLS.
 	AuthzTLS AuthzTLS
+
+	// Surface is where the surface listens, which proxies those messages to MCP
+	// servers whose answers have to be watched: "unix:///PATH", or IP:PORT on
+	// loopback. Required if the catalogue has an MCP server; else not used.
+	Surface string
+
+	// Issuer is the broker's issuer URL (RFC 8414, Section 2), to which the
+	// metadata of the servers points (RFC 9728); "": no metadata is served, and
+	// clients are told by other means where to ask for grants. Nor is it for
+	// servers whose resources differ by their ports alone.
+	Issuer string
 
 	// CredentialHeader is the header that holds the credential of calls to the
 	// tools whose catalogue entry names none; "" means DefaultCredentialHeader.
@@ -143,17 +173,8 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.checkTLS(); err != nil {
 		return o, err
 	}
-	if file, ok := strings.CutPrefix(o.Authz, "unix://"); ok {
-		// sun_path holds 108 bytes with its end.
-		if !path.IsAbs(file) || path.Clean(file) != file || len(file) > 107 || strings.ContainsRune(file, 0) {
-			return o, fmt.Errorf("authorization server %q: must be unix:///PATH, the path clean and at most 107 bytes long", o.Authz)
-		}
-		if o.AuthzTLS != (AuthzTLS{}) {
-			return o, fmt.Errorf("authorization server %q: TLS is for IP:PORT", o.Authz)
-		}
-	} else if ap, err := addrPort(o.Authz); err != nil || ap.Addr().IsUnspecified() || ap.Port() == 0 ||
-		!ap.Addr().IsLoopback() && o.AuthzTLS == (AuthzTLS{}) {
-		return o, fmt.Errorf("authorization server %q: must be unix:///PATH, IP:PORT on loopback, or another IP:PORT with TLS", o.Authz)
+	if err := o.checkEndpoints(); err != nil {
+		return o, err
 	}
 	if ap, err := addrPort(o.Admin); o.Admin != "" && (err != nil || !ap.Addr().IsLoopback()) {
 		return o, fmt.Errorf("admin %q: must be IP:PORT on loopback", o.Admin)
@@ -165,7 +186,32 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxBody > maxMaxBody {
 		return o, fmt.Errorf("body limit %d: must be at most %d bytes", o.MaxBody, maxMaxBody)
 	}
+	if err := o.checkMetadata(); err != nil {
+		return o, err
+	}
 	return o, o.Catalog.CheckCredentials(o.CredentialHeader)
+}
+
+// checkEndpoints wants our own servers where nobody can listen in or answer in
+// their place: on this machine, or behind TLS.
+func (o Options) checkEndpoints() error {
+	authz, ok := parseEndpoint(o.Authz)
+	if !ok || !authz.local() && o.AuthzTLS == (AuthzTLS{}) {
+		return fmt.Errorf("authorization server %q: must be unix:///PATH (%s), IP:PORT on loopback, or another IP:PORT with TLS", o.Authz, socketPath)
+	}
+	if authz.file != "" && o.AuthzTLS != (AuthzTLS{}) {
+		return fmt.Errorf("authorization server %q: TLS is for IP:PORT", o.Authz)
+	}
+	if o.Surface == "" && !hasMCP(o.Catalog) {
+		return nil
+	}
+	if surface, ok := parseEndpoint(o.Surface); !ok || !surface.local() {
+		return fmt.Errorf("surface %q, which MCP servers need: must be unix:///PATH (%s), or IP:PORT on loopback", o.Surface, socketPath)
+	}
+	if o.Surface == o.Authz {
+		return fmt.Errorf("surface %q: the authorization server is there", o.Surface)
+	}
+	return nil
 }
 
 // checkTLS refuses half of a setting: what was meant to be verified would not be.
@@ -188,6 +234,29 @@ func (o Options) checkTLS() error {
 	}
 	return nil
 }
+
+// endpoint is where a server of ours listens: one of the two.
+type endpoint struct {
+	file string // a Unix socket's path
+	addr netip.AddrPort
+}
+
+// socketPath says what a Unix socket's path must be: sun_path holds 108 bytes with
+// its end.
+const socketPath = "the path clean and at most 107 bytes long"
+
+// parseEndpoint reads "unix:///PATH", or IP:PORT of one address.
+func parseEndpoint(s string) (endpoint, bool) {
+	if file, ok := strings.CutPrefix(s, "unix://"); ok {
+		clean := path.IsAbs(file) && path.Clean(file) == file && len(file) <= 107 && !strings.ContainsRune(file, 0)
+		return endpoint{file: file}, clean
+	}
+	ap, err := addrPort(s)
+	return endpoint{addr: ap}, err == nil && !ap.Addr().IsUnspecified() && ap.Port() != 0
+}
+
+// local reports whether it cannot be reached from another machine.
+func (e endpoint) local() bool { return e.file != "" || e.addr.Addr().IsLoopback() }
 
 // addrPort reads IP:PORT. Envoy resolves no names here.
 func addrPort(s string) (netip.AddrPort, error) {

@@ -48,7 +48,7 @@ func parseCatalog(t testing.TB, text string) *catalog.Catalog {
 func testOptions(t testing.TB) Options {
 	return Options{
 		Catalog: testCatalog(t), Listen: "127.0.0.1:10000", Authz: "unix:///run/toolgrant/authz.sock",
-		CredentialHeader: "x-grant",
+		Surface: "unix:///run/toolgrant/surface.sock", Issuer: "https://broker.internal", CredentialHeader: "x-grant",
 	}
 }
 
@@ -99,6 +99,25 @@ func TestConfigOverTCP(t *testing.T) {
 	for _, want := range []string{"port_value: 9001", "port_value: 9901", "path: /dev/null", "max_request_bytes: 1000", "timeout: 1s"} {
 		if !bytes.Contains(got, []byte(want)) {
 			t.Errorf("no %q in the configuration", want)
+		}
+	}
+}
+
+// TestWithoutMCP: what is for MCP servers alone, and opens something, is not there
+// without one.
+func TestWithoutMCP(t *testing.T) {
+	o := testOptions(t)
+	o.Catalog = parseCatalog(t, `servers: [{id: s, resource: "https://s", upstream: "127.0.0.1:1", http: [{tool: t, method: GET, path: /t}]}]`)
+	for _, surface := range []string{o.Surface, ""} {
+		o.Surface, o.Issuer = surface, ""
+		got, err := Config(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"clear_route_cache", "surface", "prefix_rewrite", "disabled", "direct_response"} {
+			if bytes.Contains(got, []byte(word)) {
+				t.Errorf("surface %q: the configuration has %q", surface, word)
+			}
 		}
 	}
 }
@@ -176,7 +195,7 @@ func TestOptionsRefused(t *testing.T) {
 		{"no listener", func(o *Options) { o.Listen = "" }, "must be IP:PORT"},
 		{"listener by name", func(o *Options) { o.Listen = "localhost:1" }, "must be IP:PORT"},
 		{"listener with a zone", func(o *Options) { o.Listen = "[fe80::1%eth0]:1" }, "must be IP:PORT"},
-		{"no authorization server", func(o *Options) { o.Authz = "" }, "must be unix:///PATH, IP:PORT on loopback"},
+		{"no authorization server", func(o *Options) { o.Authz = "" }, "must be unix:///PATH (the path clean"},
 		{"authorization server elsewhere", func(o *Options) { o.Authz = "10.0.0.1:9001" }, "on loopback"},
 		{"authorization server on all addresses", func(o *Options) { o.Authz = "0.0.0.0:9001" }, "on loopback"},
 		{"authorization server by name", func(o *Options) { o.Authz = "localhost:9001" }, "on loopback"},
@@ -184,6 +203,19 @@ func TestOptionsRefused(t *testing.T) {
 		{"relative socket", func(o *Options) { o.Authz = "unix://authz.sock" }, "must be unix:///PATH"},
 		{"unclean socket", func(o *Options) { o.Authz = "unix:///run/../authz.sock" }, "must be unix:///PATH"},
 		{"long socket", func(o *Options) { o.Authz = "unix:///" + strings.Repeat("a", 107) }, "at most 107 bytes"},
+		{"no surface for an MCP server", func(o *Options) { o.Surface = "" }, `surface "", which MCP servers need`},
+		{"surface elsewhere", func(o *Options) { o.Surface = "10.0.0.1:9002" }, "on loopback"},
+		{"surface on all addresses", func(o *Options) { o.Surface = "[::]:9002" }, "on loopback"},
+		{"surface by name", func(o *Options) { o.Surface = "localhost:9002" }, "on loopback"},
+		{"surface on a relative socket", func(o *Options) { o.Surface = "unix://surface.sock" }, "must be unix:///PATH"},
+		{"surface malformed, and not needed", func(o *Options) { o.Catalog, o.Surface = plain, "x" }, `surface "x"`},
+		{"surface at the authorization server", func(o *Options) { o.Surface = o.Authz }, "the authorization server is there"},
+		{"issuer without a scheme", func(o *Options) { o.Issuer = "broker.internal" }, "must be an http or https URL"},
+		{"issuer with a query", func(o *Options) { o.Issuer = "https://broker.internal?" }, "without query and fragment"},
+		{"issuer with a byte that is no text", func(o *Options) { o.Issuer = "https://broker.internal/\xff" }, "in ASCII"},
+		{"issuer of another scheme", func(o *Options) { o.Issuer = "urn:broker" }, "must be an http or https URL"},
+		{"issuer with a password", func(o *Options) { o.Issuer = "https://a:b@broker.internal" }, "must be an http or https URL"},
+		{"metadata too long", func(o *Options) { o.Issuer = "https://broker.internal/" + strings.Repeat("a", 4000) }, "over the 4096 that Envoy takes"},
 		{"admin elsewhere", func(o *Options) { o.Admin = "0.0.0.0:9901" }, "on loopback"},
 		{"check time-out negative", func(o *Options) { o.CheckTimeout = -time.Second }, "check time-out"},
 		{"check time-out too fine", func(o *Options) { o.CheckTimeout = time.Microsecond }, "check time-out"},

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -25,7 +24,7 @@ const configHeader = `# Envoy for toolgrant, written by "toolgrant envoy" from t
 %s# - The tool servers are called by plain HTTP/1.1. Where that crosses a network,
 #   give their clusters a transport_socket. With HTTP/2 instead, a client's
 #   trailers would reach the tool unchecked.
-# - Nothing may reach the tool servers but this Envoy.
+# - Nothing may reach the tool servers but this Envoy and toolgrant itself.
 `
 
 const plainListener = `# - The listener is plain HTTP. Where tokens cross a network, set envoy.tls in
@@ -46,14 +45,14 @@ func Config(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy: listener: %w", err)
 	}
-	servers, err := serverClusters(o)
+	all, err := clusters(o)
 	if err != nil {
 		return nil, fmt.Errorf("envoy: %w", err)
 	}
 	l := listener(o, address)
 	b := &bootstrapv3.Bootstrap{
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Clusters: append([]*clusterv3.Cluster{authzCluster(o)}, servers...),
+			Clusters: all,
 		},
 	}
 	b.StaticResources.Listeners = append(b.StaticResources.Listeners, l)
@@ -91,7 +90,7 @@ func Fragment(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy: %w", err)
 	}
-	servers, err := serverClusters(o)
+	all, err := clusters(o)
 	if err != nil {
 		return nil, fmt.Errorf("envoy: %w", err)
 	}
@@ -125,11 +124,14 @@ func Fragment(o Options) ([]byte, error) {
 # 3. Into the virtual_hosts of its route_config. Add no catch-all route, and no
 #    retry_policy, hedge_policy, request_mirror_policies or redirects, here or in
 #    what encloses it. Routes of yours in another virtual host would be checked
-#    too: disable the filter for them.
+#    too: disable the filter for them. With an MCP server, routes are chosen again
+#    after the check: keep their order, and have none of yours look at a header
+#    that the check may set or remove. Routes named SERVER:metadata are not
+#    checked: they answer by themselves, and nothing is behind them.
 `, list(hosts)},
 		{"clusters", `
 # 4. Into the clusters of static_resources.
-`, append([]proto.Message{authzCluster(o)}, list(servers)...)},
+`, list(all)},
 	} {
 		body, err := renderPart(part.key, part.value)
 		if err != nil {
