@@ -1,0 +1,181 @@
+package surface
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/toolgrant/toolgrant/authz/mcp"
+)
+
+func id(i int) key { return key{"s", fmt.Sprint(i)} }
+
+// known says which of the ids are known, without using them.
+func known(b *book[string], ids ...int) string {
+	var out string
+	for _, i := range ids {
+		if _, ok := b.places[id(i)]; ok {
+			out += fmt.Sprint(i)
+		}
+	}
+	return out
+}
+
+func TestTheLongestUnusedGivesWay(t *testing.T) {
+	now := time.Now()
+	b := newBook[string](5, 3, time.Hour, true)
+	put := func(agent string, i int) {
+		t.Helper()
+		if !b.put(now, id(i), agent, agent) {
+			t.Fatalf("%d is somebody else's", i)
+		}
+	}
+	put("a", 1)
+	put("a", 2)
+	put("a", 3)
+	b.get(now, id(1))
+	put("a", 4) // a is at its own bound: 2 goes
+	if got := known(b, 1, 2, 3, 4); got != "134" {
+		t.Errorf("of a's: %s are known, want 134", got)
+	}
+	put("b", 5)
+	put("b", 6)
+	put("b", 7) // all are at their bound: 3 goes
+	if got := known(b, 1, 2, 3, 4, 5, 6, 7); got != "14567" {
+		t.Errorf("of all: %s are known, want 14567", got)
+	}
+	put("a", 1) // said again, that is a use, and nobody gives way
+	put("c", 8)
+	if got := known(b, 1, 2, 3, 4, 5, 6, 7, 8); got != "15678" {
+		t.Errorf("of all: %s are known, want 15678", got)
+	}
+	b.drop(id(1))
+	b.drop(id(1))
+	b.drop(id(99))
+	if got := known(b, 1, 5, 6, 7, 8); got != "5678" {
+		t.Errorf("after 1 was dropped: %s are known, want 5678", got)
+	}
+	if b.put(now, id(5), "a", "a") || b.put(now, id(5), "b", "other") {
+		t.Error("5 was given away")
+	}
+}
+
+func TestLives(t *testing.T) {
+	for _, renewed := range []bool{false, true} {
+		now := time.Now()
+		b := newBook[string](5, 5, time.Hour, renewed)
+		b.put(now, id(1), "a", "a")
+		for range 3 {
+			now = now.Add(20*time.Minute - 1)
+			if _, ok := b.get(now, id(1)); !ok {
+				t.Fatalf("renewed %v: forgotten too early", renewed)
+			}
+		}
+		if !b.put(now, id(1), "a", "a") { // to say it again is a use at most
+			t.Fatal("it is not a's any more")
+		}
+		now = now.Add(3)
+		if _, ok := b.get(now, id(1)); ok != renewed {
+			t.Errorf("renewed %v: after an hour: known %v", renewed, ok)
+		}
+		if b.put(now, id(1), "b", "b") == renewed {
+			t.Errorf("renewed %v: whether another may have it now: %v", renewed, !renewed)
+		}
+		now = now.Add(time.Hour)
+		if _, ok := b.get(now, id(1)); ok {
+			t.Errorf("renewed %v: known after an hour without use", renewed)
+		}
+		if n := len(b.places) + b.all.Len() + len(b.agents); n != 0 {
+			t.Errorf("renewed %v: %d things are left of it", renewed, n)
+		}
+	}
+}
+
+// Whatever happens, the two lists and the two maps say the same.
+func TestABookIsConsistent(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	now := time.Now()
+	b := newBook[string](20, 6, time.Minute, true)
+	for range 20_000 {
+		now = now.Add(time.Duration(rnd.IntN(3)) * time.Second)
+		k, agent := id(rnd.IntN(60)), fmt.Sprint(rnd.IntN(7))
+		switch rnd.IntN(4) {
+		case 0, 1:
+			owner, had := "", false
+			if p, ok := b.places[k]; ok {
+				e := p.inAll.Value.(*entry[string])
+				owner, had = e.agent, now.Sub(e.since) < time.Minute
+			}
+			if got, want := b.put(now, k, agent, agent), !had || owner == agent; got != want {
+				t.Fatalf("put: %v, want %v", got, want)
+			}
+		case 2:
+			b.get(now, k)
+		case 3:
+			b.drop(k)
+		}
+		own := 0
+		for agent, l := range b.agents {
+			if own += l.Len(); l.Len() == 0 || l.Len() > 6 {
+				t.Fatalf("%s has %d", agent, l.Len())
+			}
+		}
+		if n := len(b.places); n > 20 || n != b.all.Len() || n != own {
+			t.Fatalf("%d ids, %d in all, %d of agents", n, b.all.Len(), own)
+		}
+	}
+}
+
+func TestAPassIsGoodOnce(t *testing.T) {
+	start := time.Now()
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	u := newUsed(4, 2)
+	take := func(now int, decision, agent string, ends int, want bool) {
+		t.Helper()
+		if got := u.take(mcp.Pass{Decision: decision, Agent: agent, Ends: at(ends)}, at(now)); got != want {
+			t.Errorf("%s at %d: %v, want %v", decision, now, got, want)
+		}
+	}
+	take(0, "1", "a", 10, true)
+	take(0, "1", "a", 10, false)
+	take(10, "1", "a", 10, false)
+	take(1, "2", "a", 50, true)
+	take(1, "3", "a", 10, false) // a has its share
+	take(1, "3", "b", 5, true)
+	take(1, "4", "c", 10, true)
+	take(1, "5", "d", 10, false) // no room
+	take(5, "5", "d", 10, false)
+	take(6, "5", "d", 10, true)  // 3 has ended
+	take(7, "3", "b", 5, false)  // it does not come back
+	take(4, "3", "b", 5, false)  // not by a clock that was set back
+	take(11, "6", "a", 20, true) // 1, 4 and 5 have ended
+	take(11, "7", "a", 20, false)
+	take(51, "2", "a", 50, false)
+	take(51, "8", "a", 60, true)
+	if len(u.ids) != 1 || len(u.ends) != 1 || len(u.agents) != 1 {
+		t.Errorf("left: %v, %v, %v; want 8's alone", u.ids, u.ends, u.agents)
+	}
+}
+
+// Many that end at once are forgotten bit by bit, and each is remembered until
+// then.
+func TestManyPasses(t *testing.T) {
+	start := time.Now()
+	u := newUsed(1000, 1000)
+	for i := range 1000 {
+		ends := start.Add(time.Duration(i%7) * time.Second)
+		if !u.take(mcp.Pass{Decision: fmt.Sprint(i), Agent: "a", Ends: ends}, start) {
+			t.Fatalf("%d is not taken", i)
+		}
+	}
+	late := start.Add(time.Minute)
+	for i := range 1000/(maxForgotten-1) + 1 {
+		if !u.take(mcp.Pass{Decision: fmt.Sprint("late", i), Agent: "a", Ends: late}, start.Add(10*time.Second)) {
+			t.Fatalf("late %d is not taken", i)
+		}
+	}
+	if n := len(u.ends); n > 1000/(maxForgotten-1)+1 {
+		t.Errorf("%d are remembered", n)
+	}
+}
