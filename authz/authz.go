@@ -8,6 +8,10 @@
 // (The body is the last to be parsed, once the caller is known: a stranger's
 // costs nothing.)
 //
+// What is asked is the route's tool or, of an MCP server, what the message says
+// (authz/mcp): every tool that a tools/call would run, or a method. All of it must
+// be allowed.
+//
 // Invariants:
 //   - Only a verdict that says "allow" allows; its zero value denies. Each step
 //     gives a Reason, and whatever kept it from deciding (an error, a panic, a
@@ -19,24 +23,23 @@
 package authz
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/audit"
+	"github.com/toolgrant/toolgrant/authz/mcp"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// Config is what a Door works with. All fields but the last four are required.
+// Config is what a Door works with. All fields but the last four are required;
+// Watched is, where the catalogue has an MCP server.
 type Config struct {
 	Catalog  *catalog.Catalog
 	Table    *grants.Table
@@ -46,6 +49,7 @@ type Config struct {
 	Record   func(audit.Record) error // writes one record; an error means that it was not written
 	Digest   func(args []byte) string // keyed digest of a call's input, for the record
 	Logger   *zap.Logger
+	Watched  *Watched // what the answers of MCP servers said
 
 	// CredentialHeader is the one header in which the calls of a tool carry their
 	// credential if the catalogue names none for it, in lower case; "":
@@ -74,8 +78,10 @@ const (
 // Door decides calls. It is safe for concurrent use.
 type Door struct {
 	cfg         Config
-	credentials []string      // the credential headers of all tools
-	underWay    chan struct{} // holds one for each check
+	credentials []string              // the credential headers of all tools
+	mcp         map[string]mcp.Server // catalogue id -> what its messages are read with
+	discovery   map[string]string     // catalogue id -> URL of the server's metadata (RFC 9728); "": none
+	underWay    chan struct{}         // holds one for each check
 }
 
 // New returns a Door.
@@ -92,9 +98,15 @@ func New(cfg Config) *Door {
 	if cfg.MaxChecks == 0 {
 		cfg.MaxChecks = DefaultMaxChecks
 	}
+	discovery := map[string]string{}
+	for i := range cfg.Catalog.Servers {
+		discovery[cfg.Catalog.Servers[i].ID] = cfg.Catalog.Discoverable(&cfg.Catalog.Servers[i])
+	}
 	return &Door{
+		discovery:   discovery,
 		cfg:         cfg,
 		credentials: cfg.Catalog.CredentialHeaders(cfg.CredentialHeader),
+		mcp:         readers(cfg.Catalog),
 		underWay:    make(chan struct{}, cfg.MaxChecks),
 	}
 }
@@ -134,13 +146,14 @@ type check struct {
 // verdict is what judge found. Its zero value denies.
 type verdict struct {
 	allow    bool
-	why      grants.Reason // of a denial
-	detail   string        // for the caller: what to mend; never a value of theirs
-	grant    grants.Live   // set with held
-	held     bool          // decided by a grant; else by the baseline
-	rests    []grants.Live // what must live for it: the grant, or the one that names a baseline's agent
-	left     time.Duration // how long an allow may last, once confirmed
-	spent    grants.Spent
+	why      grants.Reason  // of a denial
+	detail   string         // for the caller: what to mend; never a value of theirs
+	refusal  *mcp.Refusal   // of a message that is wrong in itself: its codes are told
+	grant    grants.Live    // set with held
+	held     bool           // decided by a grant; else by the baseline
+	rests    []grants.Live  // what must live for it: the grant, or the one that names a baseline's agent
+	left     time.Duration  // how long an allow may last, once confirmed
+	spent    []grants.Spent // by an allow
 	decision grants.Decision
 }
 
@@ -152,12 +165,55 @@ func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) ve
 		return verdict{why: why, detail: detail}
 	}
 	if why, detail := d.identify(ctx, c); why != grants.None {
+		if why == grants.ExpiredToken && c.call.server.MCP != nil {
+			_ = d.readMessage(req, &c.call) // the denial says which request it is of
+		}
 		return verdict{why: why, detail: detail}
 	}
-	if why, detail := d.readInput(req, &c.call); why != grants.None {
+	if c.call.server.MCP != nil {
+		if no := d.readMessage(req, &c.call); no != nil {
+			return *no
+		}
+		if why, detail := d.bound(c); why != grants.None {
+			return verdict{why: why, detail: detail}
+		}
+	} else if why, detail := d.readInput(req, &c.call); why != grants.None {
 		return verdict{why: why, detail: detail}
 	}
-	held := c.caller.grantsFor(c.call.tool.ID)
+	return d.judgeAll(ctx, c)
+}
+
+// judgeAll decides all that is asked, in order; the first no is the answer.
+func (d *Door) judgeAll(ctx context.Context, c *check) verdict {
+	var whole verdict
+	for i := range c.call.asks {
+		c.call.at = &c.call.asks[i]
+		v := d.judgeOne(ctx, c)
+		if v.allow && i > 0 && v.decision.Revision != whole.decision.Revision {
+			v.refuse(grants.Undecided) // the policies were reloaded in between: no one set permits all of it
+		}
+		if !v.allow {
+			whole.giveBack()
+			return v
+		}
+		v.rests = append(whole.rests, v.rests...)
+		v.spent = append(whole.spent, v.spent...)
+		v.decision.Policies = union(whole.decision.Policies, v.decision.Policies)
+		if !v.held && whole.held {
+			v.held, v.grant = true, whole.grant
+		}
+		whole = v
+	}
+	return whole
+}
+
+// judgeOne decides one thing that is asked: by the grants that the credential
+// holds for it, or as baseline.
+func (d *Door) judgeOne(ctx context.Context, c *check) verdict {
+	if c.call.at.tool == nil {
+		return d.method(ctx, c)
+	}
+	held := c.caller.grantsFor(c.call.at.tool.ID)
 	if len(held) == 0 {
 		return d.baseline(ctx, c)
 	}
@@ -174,168 +230,12 @@ func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) ve
 	return first // a token that holds a grant for the tool is never tried as baseline
 }
 
-// tryGrant judges the call by one grant.
-func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
-	live, why := d.cfg.Table.Lookup(id)
-	if why != grants.None {
-		return deny(why)
+// union is both lists as one, sorted.
+func union(a, b []string) []string {
+	if len(a) == 0 {
+		return b
 	}
-	v := verdict{grant: live, held: true, rests: []grants.Live{live}}
-	if v.why, v.detail = d.matches(c, live); v.why != grants.None {
-		return v
-	}
-	for _, con := range live.Constraints() {
-		if err := con.Check(c.call.input); err != nil {
-			v.why, v.detail = grants.ConstraintBroken, err.Error()
-			return v
-		}
-	}
-	if v.decision, v.why = d.decide(ctx, c, live); v.why != grants.None {
-		v.detail = mend(c, v.why)
-		return v
-	}
-	var err error
-	if v.spent, v.why, err = d.cfg.Table.Spend(ctx, live, c.call.input); err != nil {
-		d.cfg.Logger.Warn("drawing a budget", zap.String("decision", c.id), zap.Error(err))
-	}
-	if v.allow = err == nil && v.why == grants.None; !v.allow && v.spent.Refused != nil {
-		v.detail = uncovered(v.why, v.spent.Refused.Arg)
-	}
-	return v
-}
-
-// mend says what to mend after a refusal by policy; "": the reason's own words.
-func mend(c *check, why grants.Reason) string {
-	if why == grants.Unrepresentable {
-		return unseen(&c.call)
-	}
-	return ""
-}
-
-// uncovered says which budget did not cover a call: of calls, or over arg.
-func uncovered(why grants.Reason, arg string) string {
-	switch {
-	case why == grants.ConstraintBroken:
-		return strconv.Quote(arg) + " is counted against a budget: send a number, 0 or more, with at most 4 decimals"
-	case why != grants.BudgetSpent:
-		return ""
-	case arg == "":
-		return "the grant's budget of calls does not cover this call: none is left"
-	}
-	return "what is left of the grant's budget over " + strconv.Quote(arg) + " does not cover this call: less may"
-}
-
-// matches compares the signed token, the sender and the catalogue with the
-// grant in the table: a perfectly signed token is not enough.
-func (d *Door) matches(c *check, live grants.Live) (grants.Reason, string) {
-	g := live.Grant()
-	switch {
-	case !c.caller.names(live):
-		return grants.BadCredential, ""
-	case g.Tool != c.call.tool.ID:
-		return grants.WrongTool, ""
-	case !g.Pin.IsZero() && g.Pin != grants.Digest(c.call.tool.Digest):
-		return grants.ToolChanged, ""
-	case !g.CNF.IsZero():
-		return grants.UnboundToken, "the grant is bound to a key, and this door cannot verify the proof"
-	case !c.call.peer.sentBy(g.Agent):
-		return grants.NoGrant, othersCertificate
-	}
-	return grants.None, ""
-}
-
-// othersCertificate: a grant of one agent is none of another's (403, as any
-// other call without a grant), however good its token is.
-const othersCertificate = "the client certificate names another agent than the token"
-
-// decide asks policy about the call and, if the grant was permitted by an older
-// policy revision, about the grant once more: both from one revision.
-func (d *Door) decide(ctx context.Context, c *check, live grants.Live) (grants.Decision, grants.Reason) {
-	g, task := live.Grant(), live.Task()
-	call := grants.Input{
-		Action: grants.ActionCall + c.call.tool.ID, Requester: g.Agent, Principal: g.Agent,
-		Tool: c.call.tool.ID, Task: task, Grant: g, Args: c.call.input, At: c.now,
-	}
-	ds, why := d.ask(ctx, c, call)
-	if why == grants.None && ds[0].Revision != g.Policy {
-		if ds, why = d.ask(ctx, c, append(g.Asks(task, c.now), call)...); why == grants.None {
-			last := len(ds) - 1
-			if no, changed := objections(ds[:last]); changed {
-				return no, grants.PolicyChanged
-			}
-			ds = ds[last:]
-		}
-	}
-	if why != grants.None {
-		return grants.Decision{}, why
-	}
-	return ds[0], ds[0].Refusal()
-}
-
-// objections are the decisions that say no, as one: what permits the rest is not
-// among its policies.
-func objections(ds []grants.Decision) (no grants.Decision, any bool) {
-	for _, dec := range ds {
-		if dec.Refusal() != grants.None {
-			no.Policies, no.Revision, any = append(no.Policies, dec.Policies...), dec.Revision, true
-		}
-	}
-	slices.Sort(no.Policies)
-	no.Policies = slices.Compact(no.Policies)
-	return no, any
-}
-
-// baseline decides a call that no grant stands behind. A grant token names its
-// agent only while one of its grants lives, and that grant says who the agent
-// was: a signature alone proves nothing here.
-func (d *Door) baseline(ctx context.Context, c *check) verdict {
-	var rests []grants.Live
-	for i, det := range c.caller.grants {
-		live, why := d.cfg.Table.Lookup(det.GrantID)
-		if why == grants.None && c.caller.names(live) {
-			if !c.call.peer.sentBy(live.Grant().Agent) {
-				return verdict{why: grants.NoGrant, detail: othersCertificate}
-			}
-			c.caller.agent = live.Grant().Agent
-			rests = []grants.Live{live}
-			break
-		}
-		if i == len(c.caller.grants)-1 {
-			return deny(cmp.Or(why, grants.BadCredential))
-		}
-	}
-	ds, why := d.ask(ctx, c, grants.Input{
-		Action: grants.ActionCall + c.call.tool.ID, Requester: c.caller.agent, Principal: c.caller.agent,
-		Tool: c.call.tool.ID, Args: c.call.input, At: c.now,
-	})
-	if why != grants.None {
-		return deny(why)
-	}
-	v := verdict{decision: ds[0], why: ds[0].Refusal(), rests: rests}
-	v.detail = mend(c, v.why)
-	if v.why == grants.Policy && len(ds[0].Policies) == 0 {
-		// Nothing permits it: what is missing is a grant.
-		if v.why = grants.NoGrant; len(c.caller.grants) > 0 {
-			v.why = grants.WrongTool
-		}
-	}
-	v.allow = v.why == grants.None
-	return v
-}
-
-// ask puts questions to policy; whatever is not one full answer each is
-// Undecided.
-func (d *Door) ask(ctx context.Context, c *check, in ...grants.Input) ([]grants.Decision, grants.Reason) {
-	ds, err := d.cfg.Decide(ctx, in)
-	if err == nil && len(ds) != len(in) {
-		err = fmt.Errorf("%d decisions for %d questions", len(ds), len(in))
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		d.cfg.Logger.Error("deciding a call", zap.String("decision", c.id), zap.Error(err))
-		return nil, grants.Undecided
-	}
-	return ds, grants.None
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }

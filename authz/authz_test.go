@@ -74,7 +74,7 @@ func read(d *Door, req *authv3.CheckRequest, c *call) (grants.Reason, string) {
 // TestEveryReasonHasAnAnswer: a denial must come out as one, whoever gives it.
 func TestEveryReasonHasAnAnswer(t *testing.T) {
 	for _, why := range append(grants.Reasons(), grants.None, grants.Reason(250)) {
-		r := deniedResponse(why, "d_x", "", nil)
+		r := plain(why).response("d_x", nil)
 		if !sound(r) || r.GetDeniedResponse() == nil {
 			t.Errorf("%v: %v", why, r)
 		}
@@ -256,7 +256,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("query %q: %v", query, err)
 		}
-		got := c.input["query"].(map[string]any)
+		got := c.asks[0].input["query"].(map[string]any)
 		if len(got) != len(want) {
 			t.Fatalf("query %q: %v and %v", query, got, want)
 		}

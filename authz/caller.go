@@ -54,7 +54,7 @@ func (d *Door) identify(ctx context.Context, c *check) (grants.Reason, string) {
 	if c.call.credential == "" {
 		return d.identifyByCertificate(c)
 	}
-	resource := c.call.tool.Server.Resource
+	resource := c.call.server.Resource
 	if typ, ok := token.UnverifiedType(c.call.credential); ok && !strings.EqualFold(typ, token.Typ) {
 		return d.identifyByIdentity(c, resource)
 	}

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"go.uber.org/zap"
@@ -26,7 +27,7 @@ func Closed(log *zap.Logger) grpc.UnaryServerInterceptor {
 			if !checks {
 				return nil, grpcInternal
 			}
-			return deniedResponse(grants.Undecided, id, "", nil), nil
+			return plain(grants.Undecided).response(id, nil), nil
 		}
 		defer func() {
 			if p := recover(); p != nil {
@@ -50,7 +51,8 @@ func Closed(log *zap.Logger) grpc.UnaryServerInterceptor {
 }
 
 // sound reports whether the response says in full what it means: OK with an
-// ok_response, or another code with a denied_response and an HTTP error status.
+// ok_response, or another code with a denied_response and an HTTP error status,
+// or with status 200 and a JSON-RPC error.
 func sound(r *authv3.CheckResponse) bool {
 	if r.GetStatus() == nil {
 		return false
@@ -58,6 +60,7 @@ func sound(r *authv3.CheckResponse) bool {
 	if codes.Code(r.GetStatus().GetCode()) == codes.OK {
 		return r.GetOkResponse() != nil
 	}
-	http := r.GetDeniedResponse().GetStatus().GetCode()
-	return http >= 400 && http < 600
+	no := r.GetDeniedResponse()
+	http := no.GetStatus().GetCode()
+	return http >= 400 && http < 600 || http == 200 && strings.HasPrefix(no.GetBody(), rpcPrefix)
 }

@@ -36,6 +36,8 @@ var answers = map[grants.Reason]answer{
 	grants.UnboundToken:   {401, "invalid_token", invalidToken, "the token is bound to another sender"},
 	grants.CredentialKind: {401, "invalid_token", invalidToken, "the identity token is not meant for this tool alone: " + askAgain},
 
+	grants.UnknownSession: {404, "invalid_request", "", "the MCP session is not known here: start a new one, without a session id (initialize)"},
+
 	grants.NoGrant:       {403, "insufficient_scope", insufficientScope, "there is no grant for this tool: " + askAgain},
 	grants.UnknownGrant:  {403, "insufficient_scope", insufficientScope, "the token's grant is not known here: " + askAgain},
 	grants.NotYet:        {403, "insufficient_scope", insufficientScope, "the grant's window has not begun"},

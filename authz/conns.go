@@ -252,7 +252,7 @@ func count(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.Unar
 		return nil, errUncounted
 	}
 	if !a.conn.begin() { // nothing may be spent on it
-		return deniedResponse(grants.Undecided, grants.NewID(grants.DecisionPrefix), "", nil), nil
+		return plain(grants.Undecided).response(grants.NewID(grants.DecisionPrefix), nil), nil
 	}
 	defer a.conn.end()
 	return next(ctx, req)

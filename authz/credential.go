@@ -11,19 +11,19 @@ import (
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// readCredential reads the one credential, which stands in header: RFC 6750,
+// readCredential reads the one credential, which stands in its header: RFC 6750,
 // Section 2.1 and no other way. Two of them, one that Envoy joined from two
 // ("A,B"), and one in a place that is not read are refused, whatever they hold.
 // With none at all it is left "" where a client certificate may stand in for it.
 // brokers says of a JWT whether it is an identity token for the broker.
-func (c *call) readCredential(header string, brokers func(string) bool) (grants.Reason, string) {
-	h := &c.headers
+func (c *call) readCredential(where wanted, brokers func(string) bool) (grants.Reason, string) {
+	h, header := &c.headers, where.credential
 	in := "the header " + strconv.Quote(header) + form(header)
 	if inQuery(c.query) {
 		return grants.Ambiguous, "a token in the query is not read: send it in " + in
 	}
 	stray := h.misplaced
-	if stray == "" && !c.tool.PassAuthorization && len(h.authorization) > 0 {
+	if stray == "" && !where.passAuthorization && len(h.authorization) > 0 {
 		stray = "authorization" // no tool's, and yet where clients put tokens
 	}
 	switch {
@@ -54,7 +54,7 @@ func (c *call) readCredential(header string, brokers func(string) bool) (grants.
 		}
 		c.credential = value
 	}
-	if c.tool.PassAuthorization && handsOver(h.authorization, c.credential, brokers) {
+	if where.passAuthorization && handsOver(h.authorization, c.credential, brokers) {
 		return grants.Ambiguous, "authorization is the tool's own here, once, and not a place for a token that buys or holds grants: send a grant's in " + in
 	}
 	return grants.None, ""

@@ -125,7 +125,7 @@ func TestStreamsUnderWay(t *testing.T) {
 			<-release
 			underWay.Add(-1)
 		}
-		return deniedResponse(0, "d_x", "", nil), nil
+		return plain(0).response("d_x", nil), nil
 	})})
 	defer close(release)
 	message, err := proto.Marshal(ask("srv/bare", "GET", "/bare", ""))
@@ -169,7 +169,7 @@ func TestMessageBound(t *testing.T) {
 	var seen int
 	check := checkFunc(func(_ context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 		seen++
-		return deniedResponse(0, "d_x", "", nil), nil
+		return plain(0).response("d_x", nil), nil
 	})
 	client := authv3.NewAuthorizationClient(dial(t, run(t, ServerConfig{Check: check, MaxBody: 1 << 20}), insecure.NewCredentials()))
 	send := func(n int) error {

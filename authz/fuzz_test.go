@@ -95,7 +95,7 @@ func FuzzHeaders(f *testing.F) {
 			name, value, _ := strings.Cut(line, ": ")
 			list = append(list, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
 		}
-		h := readHeaders(list, tool, "authorization", d.credentials)
+		h := readHeaders(list, wanted{credential: "authorization", all: d.credentials, declared: tool.Header, passAuthorization: tool.PassAuthorization})
 		removed := map[string]bool{}
 		for _, name := range h.remove {
 			removed[name] = true

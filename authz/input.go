@@ -12,31 +12,20 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/toolgrant/toolgrant/authz/mcp"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/strictjson"
 )
 
-// readInput reads what the tool will be given into c.input: an object
+// readInput reads what the tool will be given as one thing that is asked: an object
 // {query?, body?, header?} with the parts that the catalogue declares, never
 // merged. Undeclared query names and bodies are refused; undeclared headers are
 // removed by the answer.
 func (d *Door) readInput(req *authv3.CheckRequest, c *call) (grants.Reason, string) {
-	h, raw, text := c.headers, req.GetAttributes().GetRequest().GetHttp().GetRawBody(), req.GetAttributes().GetRequest().GetHttp().GetBody()
-	if h.bad != "" {
-		return grants.Malformed, h.bad
-	}
-	if h.partial {
-		return grants.TooLarge, "only a part of the body came to be checked"
-	}
-	if text != "" {
-		return grants.Malformed, "Envoy sent the body as text, which changes bytes: set pack_as_bytes: true"
-	}
-	if len(raw) > d.cfg.MaxBody {
-		return grants.TooLarge, fmt.Sprintf("the body is over %d bytes", d.cfg.MaxBody)
-	}
-	if h.length != "" && h.length != strconv.Itoa(len(raw)) {
-		return grants.Malformed, "content-length is not the length of the body"
+	raw, why, detail := d.readBytes(req, c)
+	if why != grants.None {
+		return why, detail
 	}
 	tool, input := c.tool, map[string]any{}
 	args, err := readQuery(c.query, tool.Query)
@@ -48,7 +37,7 @@ func (d *Door) readInput(req *authv3.CheckRequest, c *call) (grants.Reason, stri
 	}
 	if tool.Header != nil {
 		head := map[string]any{}
-		for name, value := range h.declared {
+		for name, value := range c.headers.declared {
 			if head[name], err = scalar(value, tool.Header[name]); err != nil {
 				return grants.Malformed, fmt.Sprintf("header %q: %v", name, err)
 			}
@@ -57,21 +46,40 @@ func (d *Door) readInput(req *authv3.CheckRequest, c *call) (grants.Reason, stri
 	}
 	switch {
 	case tool.Body != nil:
-		if why, detail := readBody(tool, h, raw, input); why != grants.None {
+		if why, detail := readBody(tool, c.headers, raw, input); why != grants.None {
 			return why, detail
 		}
 	case len(raw) > 0:
 		return grants.Malformed, "the tool takes no body"
 	}
-	c.input = input
+	c.asks = []asked{{action: grants.ActionCall + tool.ID, tool: tool, input: input}}
 	return grants.None, ""
+}
+
+// readBytes takes the body, and refuses one that is not what the tool gets.
+func (d *Door) readBytes(req *authv3.CheckRequest, c *call) ([]byte, grants.Reason, string) {
+	h, http := c.headers, req.GetAttributes().GetRequest().GetHttp()
+	raw := http.GetRawBody()
+	switch {
+	case h.bad != "":
+		return nil, grants.Malformed, h.bad
+	case h.partial:
+		return nil, grants.TooLarge, "only a part of the body came to be checked"
+	case http.GetBody() != "":
+		return nil, grants.Malformed, "Envoy sent the body as text, which changes bytes: set pack_as_bytes: true"
+	case len(raw) > d.cfg.MaxBody:
+		return nil, grants.TooLarge, fmt.Sprintf("the body is over %d bytes", d.cfg.MaxBody)
+	case h.length != "" && h.length != strconv.Itoa(len(raw)):
+		return nil, grants.Malformed, "content-length is not the length of the body"
+	}
+	return raw, grants.None, ""
 }
 
 func readBody(tool *catalog.Tool, h headers, raw []byte, input map[string]any) (grants.Reason, string) {
 	if h.encoded {
 		return grants.Encoding, "a content-encoding is not read: send the body as it is"
 	}
-	if len(h.contentType) != 1 || !isJSON(h.contentType[0]) {
+	if len(h.contentType) != 1 || !mcp.IsJSON(h.contentType[0]) {
 		return grants.Encoding, "the body's content-type is application/json, in UTF-8"
 	}
 	body, err := strictjson.Parse(raw, strictjson.Limits{})
@@ -83,21 +91,6 @@ func readBody(tool *catalog.Tool, h headers, raw []byte, input map[string]any) (
 	}
 	input["body"] = body
 	return grants.None, ""
-}
-
-// isJSON accepts application/json, alone or with charset=utf-8, and nothing
-// else: a tool may decode by a parameter that another parser overlooks
-// (charset*=, RFC 8187).
-func isJSON(contentType string) bool {
-	typ, param, has := strings.Cut(strings.ToLower(contentType), ";")
-	if strings.Trim(typ, " \t") != "application/json" {
-		return false
-	}
-	switch strings.Trim(param, " \t") {
-	case "charset=utf-8", `charset="utf-8"`:
-		return true
-	}
-	return !has
 }
 
 // readQuery reads declared names, once each. What servers read differently is

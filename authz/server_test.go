@@ -34,7 +34,7 @@ func (f checkFunc) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3
 
 // denyAll answers every check with a sound no.
 var denyAll = checkFunc(func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return deniedResponse(0, "d_x", "", nil), nil
+	return plain(0).response("d_x", nil), nil
 })
 
 // socket returns a path short enough for one.

@@ -14,8 +14,11 @@ import (
 // caller of a call that was refused for it (grants.Unrepresentable): by its JSON
 // Pointer (RFC 6901), and what is wrong with it. "": none that is known here; it
 // explains a decision, and makes none.
-func unseen(c *call) string {
-	at, what := unseenIn(c.input, c.tool.Input(), "", c.tool.Opaque)
+func unseen(a *asked) string {
+	if a.tool == nil {
+		return ""
+	}
+	at, what := unseenIn(a.input, a.tool.Input(), "", a.tool.Opaque)
 	if what == "" {
 		return ""
 	}

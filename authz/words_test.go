@@ -91,7 +91,7 @@ func TestUnseen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := unseen(&call{tool: tool, input: map[string]any{"query": map[string]any{}, "header": map[string]any{}, "body": v}})
+		got := unseen(&asked{tool: tool, input: map[string]any{"query": map[string]any{}, "header": map[string]any{}, "body": v}})
 		if !strings.HasPrefix(got, want) || (got == "") != (want == "") || strings.Contains(got, "7654321") || len(got) > 200 {
 			t.Errorf("%.60s: %q, want %q", body, got, want)
 		}
