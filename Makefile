@@ -1,4 +1,5 @@
-# Needs Go and Python 3 with pip (for Envoy); `race` also needs a C compiler.
+# Needs Go and Python 3 with pip (for Envoy and for the MCP parts, Node.js among
+# them); `race` also needs a C compiler.
 
 MODULES     := . grants/etcd
 STATICCHECK := v0.8.2
@@ -12,6 +13,9 @@ staticcheck := .bin/staticcheck-$(STATICCHECK)/staticcheck
 
 # The recipes that run Envoy start with this. A failed fetch fails the recipe.
 with-envoy = ENVOY=$$(./envoy/fetch) && export ENVOY
+
+# Those that run MCP clients and servers of other languages start with this.
+with-peers = TOOLGRANT_MCP_PEERS=$$(./examples/mcp/peers/fetch) && export TOOLGRANT_MCP_PEERS
 
 # each-module runs a command in every module and stops at the first failure.
 each-module = for m in $(MODULES); do (cd $$m && $(1)) || exit 1; done
@@ -28,6 +32,10 @@ build: ## build the static binary .bin/toolgrant
 envoy: ## print the path of the Envoy to use; fetch it if there is none
 	@./envoy/fetch
 
+.PHONY: mcp
+mcp: ## print the folder of the MCP parts that tests and demo-mcp run; fetch them if there are none
+	@./examples/mcp/peers/fetch
+
 # The demo is built and exec'd rather than run by `go run`, which a SIGTERM
 # ends without its child: the demo could not clean up.
 .PHONY: demo
@@ -37,12 +45,12 @@ demo: build ## play the story: a grant buys a call, and nothing else does
 	@$(with-envoy) && exec .bin/demo
 
 .PHONY: test
-test: ## run all tests, real Envoy and etcd included
-	$(with-envoy) && $(call each-module,go test $(TESTFLAGS) ./...)
+test: ## run all tests, real Envoy, etcd and MCP clients and servers included
+	$(with-envoy) && $(with-peers) && $(call each-module,go test $(TESTFLAGS) ./...)
 
 .PHONY: race
 race: ## run all tests under the race detector
-	$(with-envoy) && $(call each-module,CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...)
+	$(with-envoy) && $(with-peers) && $(call each-module,CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (5s) and check that it ran
@@ -63,7 +71,7 @@ tidy-check: ## check that go.mod and go.sum are tidy
 
 .PHONY: bench
 bench: ## run all benchmarks
-	$(with-envoy) && go test -run='^$$' -bench=. -benchmem ./...
+	$(with-envoy) && $(with-peers) && go test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: bars
 bars: ## the long tests: a million operations for the late-allow detector, 10^5 calls while each part is broken
@@ -72,4 +80,4 @@ bars: ## the long tests: a million operations for the late-allow detector, 10^5 
 
 .PHONY: clean
 clean: ## remove what make built and fetched
-	rm -rf .bin .envoy .envoy.*
+	rm -rf .bin .envoy .envoy.* .mcp .mcp.*

@@ -25,7 +25,7 @@ type arrows struct {
 }
 
 // support is for tests alone; it stands in no code column.
-var support = []string{"envoy/envoytest", "grants/grantstest"}
+var support = []string{"envoy/envoytest", "grants/grantstest", "examples/mcp/clients", "examples/mcp/notes", "examples/mcp/peers"}
 
 // rooms is ARCHITECTURE.md's drawing of the packages as a table. The two doors,
 // broker and authz, never import each other, and they are handed what decides:
@@ -38,15 +38,24 @@ var rooms = map[string]arrows{
 	"token":      {code: []string{"grants", "strictjson"}},
 	"identity":   {code: []string{"grants", "token"}},
 	"audit":      {code: []string{"grants"}},
-	"cedar":      {code: []string{"catalog", "grants", "strictjson"}},
+	"cedar":      {code: []string{"authz/mcp", "catalog", "grants", "strictjson"}},
 	"envoy":      {code: []string{"catalog"}},
 	"broker":     {code: doors},
-	"authz":      {code: doors, tests: []string{"envoy"}},
+	"authz":      {code: append([]string{"authz/mcp"}, doors...), tests: []string{"envoy"}},
+	"authz/mcp":  {code: []string{"strictjson"}},
+	"surface":    {code: []string{"audit", "authz/mcp", "catalog", "grants", "strictjson"}},
 
-	"cmd/toolgrant": {code: append([]string{"authz", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
+	"cmd/toolgrant": {code: append([]string{"authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
-	"examples/demo":         {code: []string{"client"}},
-	"examples/reports":      {},
+	"examples/demo":    {code: []string{"client"}},
+	"examples/reports": {},
+
+	"examples/mcp/clients":    {code: []string{"examples/mcp/peers"}, tests: []string{"examples/mcp/notes"}}, // of tests alone
+	"examples/mcp/clients/go": {code: []string{"client"}},
+	"examples/mcp/notes":      {},
+	"examples/mcp/peers":      {},
+	"examples/mcp/server":     {code: []string{"examples/mcp/notes"}},
+
 	"examples/reports/tool": {code: []string{"examples/reports"}},
 
 	"envoy/envoytest":   {},

@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Broker    BrokerConfig   `yaml:"broker"`
 	Authz     AuthzConfig    `yaml:"authz"`
+	Surface   SurfaceConfig  `yaml:"surface"`
 	Admin     AdminConfig    `yaml:"admin"`
 	Catalogue string         `yaml:"catalogue"` // file of servers and tools; default tools.yaml
 	Policies  string         `yaml:"policies"`  // folder of *.cedar and entities.json; default policies
@@ -49,6 +50,12 @@ func (t TLSConfig) on() bool { return t != TLSConfig{} }
 type AuthzConfig struct {
 	Listen string    `yaml:"listen"` // unix:///PATH, or host:port; without tls on loopback only; default unix:///run/toolgrant/authz.sock
 	TLS    TLSConfig `yaml:"tls"`    // for host:port; all three files
+}
+
+// SurfaceConfig is where Envoy sends the messages to MCP servers whose answers
+// have to be seen.
+type SurfaceConfig struct {
+	Listen string `yaml:"listen"` // unix:///PATH, or host:port on loopback; default surface.sock beside authz.listen's socket
 }
 
 // AdminConfig is where operators and probes look, apart from both doors.
@@ -133,8 +140,9 @@ type AuditConfig struct {
 
 // EnvoyConfig is what `toolgrant envoy` prints for.
 type EnvoyConfig struct {
-	Listen   string         `yaml:"listen"` // host:port; default 127.0.0.1:10000; port 0: Envoy chooses
-	Authz    string         `yaml:"authz"`  // where Envoy finds the authz server; default authz.listen
+	Listen   string         `yaml:"listen"`  // host:port; default 127.0.0.1:10000; port 0: Envoy chooses
+	Authz    string         `yaml:"authz"`   // where Envoy finds the authz server; default authz.listen
+	Surface  string         `yaml:"surface"` // where Envoy finds the surface; default surface.listen
 	TLS      EnvoyTLSConfig `yaml:"tls"`
 	AuthzTLS AuthzTLSConfig `yaml:"authz_tls"` // how Envoy calls an authz.listen with tls
 }
@@ -214,6 +222,9 @@ func (c *Config) setDefaults() {
 	def(&c.Broker.Issuer, scheme+c.Broker.Listen)
 	def(&c.Broker.PublicURL, c.Broker.Issuer)
 	def(&c.Authz.Listen, "unix:///run/toolgrant/authz.sock")
+	if network, path := c.Authz.Address(); network == "unix" {
+		def(&c.Surface.Listen, "unix://"+filepath.Join(filepath.Dir(path), "surface.sock"))
+	}
 	def(&c.Catalogue, "tools.yaml")
 	def(&c.Policies, "policies")
 	for i := range c.Identity.Issuers {
@@ -247,6 +258,7 @@ func (c *Config) setDefaults() {
 	def(&c.Audit.Fsync, "interval")
 	def(&c.Envoy.Listen, "127.0.0.1:10000")
 	def(&c.Envoy.Authz, c.Authz.Listen)
+	def(&c.Envoy.Surface, c.Surface.Listen)
 }
 
 func (c *Config) resolve(dir string) {

@@ -34,6 +34,7 @@ func (c *Config) check(f *yamlFile) error {
 		fail("broker.public_url", "%q %v", c.Broker.PublicURL, err)
 	}
 	c.checkAuthz(fail, addressAt)
+	c.checkSurface(fail, addressAt)
 	if addressAt("envoy.listen", c.Envoy.Listen, 0); c.Envoy.TLS != (EnvoyTLSConfig{}) && (c.Envoy.TLS.Cert == "" || c.Envoy.TLS.Key == "") {
 		fail("envoy.tls", "needs both cert and key")
 	}
@@ -43,6 +44,7 @@ func (c *Config) check(f *yamlFile) error {
 	listens := map[string]string{c.Broker.Listen: "the broker's"}
 	for _, l := range []struct{ path, listen, whose string }{
 		{"authz.listen", c.Authz.Listen, "the authz server's"},
+		{"surface.listen", c.Surface.Listen, "the surface's"},
 		{"envoy.listen", c.Envoy.Listen, "Envoy's"},
 		{"admin.listen", c.Admin.Listen, "the admin server's"},
 	} {
@@ -78,8 +80,7 @@ func (c *Config) checkAuthz(fail func(path, format string, args ...any), address
 	c.Authz.TLS.check("authz.tls", fail)
 	switch network, address := c.Authz.Address(); {
 	case network == "unix":
-		// 108 bytes of sun_path, with a final zero: unix(7).
-		if !filepath.IsAbs(address) || strings.HasSuffix(address, "/") || len(address) > 107 {
+		if !socketPath(address) {
 			fail("authz.listen", "%q is not the absolute path of a socket of at most 107 bytes; write unix:///run/toolgrant/authz.sock", c.Authz.Listen)
 		}
 		if c.Authz.TLS.on() {
@@ -102,6 +103,32 @@ func (c *Config) checkAuthz(fail func(path, format string, args ...any), address
 		fail("envoy.authz_tls", "needs cert, key, ca and server_name, because authz.tls is there: Envoy has to show a certificate, and to check one")
 	case !c.Authz.TLS.on() && t != (AuthzTLSConfig{}):
 		fail("envoy.authz_tls", "is there without authz.tls")
+	}
+}
+
+// socketPath reports whether a socket can have the path: 108 bytes of sun_path,
+// with a final zero (unix(7)).
+func socketPath(path string) bool {
+	return filepath.IsAbs(path) && !strings.HasSuffix(path, "/") && len(path) <= 107
+}
+
+// checkSurface: it gives nothing to who has no sealed pass, and is no door of its
+// own, so it stays on the machine.
+func (c *Config) checkSurface(fail func(path, format string, args ...any), addressAt func(path, listen string, lowest uint64)) {
+	listen := c.Surface.Listen
+	path, unix := strings.CutPrefix(listen, "unix://")
+	switch {
+	case listen == "":
+	case unix && !socketPath(path):
+		fail("surface.listen", "%q is not the absolute path of a socket of at most 107 bytes; write unix:///run/toolgrant/surface.sock", listen)
+	case unix:
+	case strings.HasPrefix(listen, "unix:"):
+		fail("surface.listen", "%q: write unix:// and an absolute path, three slashes in all: unix:///run/toolgrant/surface.sock", listen)
+	default:
+		addressAt("surface.listen", listen, 1)
+		if !loopbackAddress(listen) {
+			fail("surface.listen", "%q is not on loopback, where Envoy has to be, too; write unix:///run/toolgrant/surface.sock", listen)
+		}
 	}
 }
 

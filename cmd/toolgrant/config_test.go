@@ -31,6 +31,7 @@ func TestLoadConfigDefaults(t *testing.T) {
 	want := &Config{
 		Broker:    BrokerConfig{Listen: "127.0.0.1:8181", Issuer: "http://127.0.0.1:8181", PublicURL: "http://127.0.0.1:8181"},
 		Authz:     AuthzConfig{Listen: "unix:///run/toolgrant/authz.sock"},
+		Surface:   SurfaceConfig{Listen: "unix:///run/toolgrant/surface.sock"},
 		Catalogue: filepath.Join(dir, "tools.yaml"),
 		Policies:  filepath.Join(dir, "policies"),
 		Identity: IdentityConfig{Issuers: []IssuerConfig{{Alias: "corp", Issuer: "https://idp.example",
@@ -40,7 +41,9 @@ func TestLoadConfigDefaults(t *testing.T) {
 		Limits: LimitsConfig{MaxTTL: 15 * time.Minute, MaxTask: 4 * time.Hour, GrantsPerAgent: 1000, TasksPerOwner: 1000, RequestsPerAgent: 50},
 		Detect: DetectConfig{GrantRequests: 30, Window: time.Minute},
 		Audit:  AuditConfig{File: filepath.Join(dir, "audit.jsonl"), Fsync: "interval"},
-		Envoy:  EnvoyConfig{Listen: "127.0.0.1:10000", Authz: "unix:///run/toolgrant/authz.sock"},
+		Envoy: EnvoyConfig{
+			Listen: "127.0.0.1:10000", Authz: "unix:///run/toolgrant/authz.sock", Surface: "unix:///run/toolgrant/surface.sock",
+		},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

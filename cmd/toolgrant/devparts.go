@@ -31,7 +31,7 @@ import (
 func (d *dev) startTool(ctx context.Context, tools *catalog.Catalog, up func(string, func() error)) error {
 	for _, s := range tools.Servers {
 		host, _, _ := net.SplitHostPort(s.Upstream)
-		if s.ID != "reports" || !isLoopback(host) {
+		if s.ID != "reports" || s.MCP != nil || !isLoopback(host) {
 			continue
 		}
 		l, err := net.Listen("tcp", s.Upstream)

@@ -63,7 +63,7 @@ func agree(config string, at [5]string) error {
 // where another program answers: what is pasted sends tokens there.
 func (d *dev) free() error {
 	for _, a := range []struct{ whose, listen string }{
-		{"Envoy", d.cfg.Envoy.Listen}, {"the broker", d.cfg.Broker.Listen}, {"the call door", d.cfg.Authz.Listen}, {"/metrics", d.cfg.Admin.Listen},
+		{"Envoy", d.cfg.Envoy.Listen}, {"the broker", d.cfg.Broker.Listen}, {"the call door", d.cfg.Authz.Listen}, {"the surface", d.cfg.Surface.Listen}, {"/metrics", d.cfg.Admin.Listen},
 	} {
 		if _, _, err := net.SplitHostPort(a.listen); err != nil {
 			continue // a socket, or none

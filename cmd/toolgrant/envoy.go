@@ -56,7 +56,7 @@ Print it again when the catalogue changes.`,
 func envoyOptions(cfg *Config, tools *catalog.Catalog) envoy.Options {
 	e := cfg.Envoy
 	return envoy.Options{
-		Catalog: tools, Listen: e.Listen, Authz: e.Authz,
+		Catalog: tools, Listen: e.Listen, Authz: e.Authz, Surface: e.Surface, Issuer: cfg.Broker.Issuer,
 		CredentialHeader: cfg.Token.Header, MaxBody: authz.DefaultMaxBody, // what serve takes
 		TLS: envoy.ListenerTLS{
 			CertFile: e.TLS.Cert, KeyFile: e.TLS.Key, ClientCAFile: e.TLS.ClientCA, RequireClientCert: e.TLS.Require,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,7 @@ import (
 )
 
 // metrics are both doors' Prometheus metrics. Labels come from closed sets: the
-// kinds of decision, the reasons, the catalogue's tools. No agent, task or
+// kinds of decision, the reasons, the catalogue's tools and MCP servers. No agent, task or
 // grant is ever a label: their number is not ours to bound, and /metrics asks
 // nobody who they are.
 type metrics struct {
@@ -42,6 +43,17 @@ var kinds = map[string]string{
 	"beat":                 "beat",
 }
 
+// kindOf is the label of a kind of decision.
+func kindOf(kind string) string {
+	if known, ok := kinds[kind]; ok {
+		return known
+	}
+	if strings.HasPrefix(kind, grants.ActionMCP) { // what a message to an MCP server asks for beside tools
+		return "mcp"
+	}
+	return "other"
+}
+
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), tools: map[string]bool{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -65,17 +77,24 @@ func newMetrics() *metrics {
 	return m
 }
 
-// know makes the catalogue's tools labels; before anything is counted by tool.
+// know makes the catalogue's tools labels, and its MCP servers, some of whose
+// messages call no tool; before anything is counted by tool.
 func (m *metrics) know(cat *catalog.Catalog) {
-	for i := range cat.Servers {
-		for _, t := range cat.Servers[i].Tools {
-			m.tools[t.ID] = true
-			m.spikes.WithLabelValues(t.ID) // 0 is a value, too: an alert needs one to begin with
-			for _, why := range grants.Reasons() {
-				if audit.OutsideWindow(why) {
-					m.outside.WithLabelValues(t.ID, why.String())
-				}
+	called := func(subject string) {
+		m.tools[subject] = true
+		for _, why := range grants.Reasons() {
+			if audit.OutsideWindow(why) {
+				m.outside.WithLabelValues(subject, why.String()) // 0 is a value, too: an alert needs one to begin with
 			}
+		}
+	}
+	for i := range cat.Servers {
+		if cat.Servers[i].MCP != nil {
+			called(cat.Servers[i].ID)
+		}
+		for _, t := range cat.Servers[i].Tools {
+			called(t.ID)
+			m.spikes.WithLabelValues(t.ID)
 		}
 	}
 }
@@ -108,10 +127,7 @@ func (m *metrics) recorded(rs []audit.Record, err error) {
 	m.records.WithLabelValues("written").Inc()
 	for i := range rs {
 		r := &rs[i]
-		kind, known := kinds[r.Kind]
-		if !known {
-			kind = "other"
-		}
+		kind := kindOf(r.Kind)
 		m.decisions.WithLabelValues(kind, string(r.Outcome), r.Reason.String()).Inc()
 		m.latency.WithLabelValues(kind).Observe(float64(r.LatencyUS) / float64(time.Second/time.Microsecond))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -94,7 +95,7 @@ func baselineText(permits []cedar.Permit) string {
 	}
 	var b strings.Builder
 	for _, p := range permits {
-		fmt.Fprintf(&b, "without a grant: policy %q (%s) may permit %s\n", p.ID, printable(p.At), strings.Join(p.Tools, ", "))
+		fmt.Fprintf(&b, "without a grant: policy %q (%s) may permit %s\n", p.ID, printable(p.At), strings.Join(slices.Concat(p.Tools, p.Methods), ", "))
 	}
 	return b.String()
 }
@@ -132,18 +133,20 @@ the tool's input. Editors and Cedar's command line take it.`,
 
 func policyExampleCommand() *cobra.Command {
 	var (
-		config configFlag
-		tool   string
+		config       configFlag
+		tool, server string
 	)
 	cmd := &cobra.Command{
-		Use:   "example-input ACTION [--tool SERVER/TOOL]",
+		Use:   "example-input ACTION [--tool SERVER/TOOL | --server SERVER]",
 		Short: "Print a question to policy, with all that it can see",
 		Long: `Print a question as policy is asked it, with a plausible value for everything that
 it can see, and names that the policies know. ACTION is start_task, end_task,
-grant, ask_for, revoke or call; all but the first two are about a tool. Edit it,
-and decide it by "toolgrant policy check --input".`,
+grant, ask_for, revoke or call; all but the first two are about a tool. Or it is
+mcp:METHOD, such as mcp:resources/read, which is about an MCP server. Edit what is
+printed, and decide it by "toolgrant policy check --input".`,
 		Example: `  toolgrant policy example-input start_task
-  toolgrant policy example-input call --tool reports/export`,
+  toolgrant policy example-input call --tool reports/export
+  toolgrant policy example-input mcp:resources/read --server notes`,
 		Args:      operands("ACTION"),
 		ValidArgs: []string{"start_task", "end_task", "grant", "ask_for", "revoke", "call"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -151,7 +154,10 @@ and decide it by "toolgrant policy check --input".`,
 			if err != nil {
 				return err
 			}
-			text, err := set.ExampleInput(args[0], tool)
+			if mcp := strings.HasPrefix(args[0], grants.ActionMCP); mcp && tool != "" || !mcp && server != "" {
+				return usagef("--tool is for an action about a tool, and --server for one about an MCP server (mcp:METHOD)")
+			}
+			text, err := set.ExampleInput(args[0], cmp.Or(tool, server))
 			if err != nil {
 				return usageError(err)
 			}
@@ -160,6 +166,7 @@ and decide it by "toolgrant policy check --input".`,
 	}
 	config.register(cmd)
 	cmd.Flags().StringVar(&tool, "tool", "", "`SERVER/TOOL` that the question is about")
+	cmd.Flags().StringVar(&server, "server", "", "MCP `SERVER` that the question is about")
 	return cmd
 }
 

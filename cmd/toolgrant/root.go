@@ -127,7 +127,7 @@ func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		serveCommand(), readyCommand(),
 		taskCommand(), grantCommand(), grantsCommand(), revokeCommand(), execCommand(),
 		policyCommand(), tokenCommand(), explainCommand(), auditCommand(),
-		devCommand(), identityCommand(), keysCommand(), envoyCommand(), versionCommand(),
+		devCommand(), identityCommand(), keysCommand(), envoyCommand(), catalogueCommand(), versionCommand(),
 	)
 	root.Long, root.Example = rootHelp, rootExample
 	root.Version = buildInfo().String()

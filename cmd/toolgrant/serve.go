@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/toolgrant/toolgrant/authz"
 	"github.com/toolgrant/toolgrant/broker"
+	"github.com/toolgrant/toolgrant/surface"
 	"github.com/toolgrant/toolgrant/token"
 )
 
@@ -98,6 +100,9 @@ func checkFolders(cfg *Config) error {
 	if network, path := cfg.Authz.Address(); network == "unix" {
 		look("authz.listen", path)
 	}
+	if path, unix := strings.CutPrefix(cfg.Surface.Listen, "unix://"); unix {
+		look("surface.listen", path)
+	}
 	look("audit.file", cfg.Audit.File)
 	return errors.Join(faults...)
 }
@@ -169,6 +174,7 @@ func reloadOnHangup(ctx context.Context, p *parts) error {
 type doors struct {
 	issue, admin          net.Listener // admin may be nil
 	call                  *authz.Server
+	surface               *surface.Server // nil: no MCP server
 	issueFiles, callFiles *certificates
 	adminFiles            *certificates
 	log                   *zap.Logger
@@ -204,6 +210,11 @@ func openDoors(ctx context.Context, cfg *Config, p *parts) (d *doors, err error)
 		Listen: cfg.Authz.Listen, TLS: d.callFiles.config(), Check: p.check, MaxBody: authz.DefaultMaxBody,
 		Healthy: func() bool { return p.health.err() == nil }, Logger: d.log,
 	})
+	if err == nil && p.surface != nil {
+		if d.surface, err = p.surface.Open(ctx, cfg.Surface.Listen); err != nil {
+			err = fmt.Errorf("surface: %w", err)
+		}
+	}
 	return d, err
 }
 
@@ -218,6 +229,9 @@ func (d *doors) close() {
 	if d.call != nil {
 		_ = d.call.Close()
 	}
+	if d.surface != nil {
+		_ = d.surface.Close()
+	}
 }
 
 // serve answers at each door, in g, until ctx ends.
@@ -230,6 +244,9 @@ func (d *doors) serve(ctx context.Context, g *errgroup.Group, p *parts) {
 		return s.Serve(ctx, d.issue)
 	})
 	g.Go(func() error { return d.call.Run(ctx) })
+	if d.surface != nil {
+		g.Go(func() error { return d.surface.Run(ctx) })
+	}
 	if d.admin != nil {
 		g.Go(func() error {
 			return serveAdmin(ctx, d.admin, d.adminFiles.config(), adminHandler(p.metrics, p.health), d.log)

@@ -7,28 +7,28 @@ import (
 
 // forms1 is R13 in HTTP/1.1: what is no request, or one that can be read in two
 // ways.
-func (w *target) forms1() []attack {
-	good := w.head1() + length
+func (g good) forms1() []attack {
+	good := g.head1() + g.length()
 	instead := func(old, new string) string { return strings.Replace(good, old, new, 1) }
-	const line = "POST " + exportCSV + " HTTP/1.1"
+	line, host := "POST "+g.path+" HTTP/1.1", "Host: "+g.host
 	return []attack{
 		{name: "R13 as it should be", http1: good, want: "200"},
-		{name: "R13 two hosts", http1: instead("Host: a", "Host: a\r\nHost: evil"), want: mayEnd},
-		{name: "R13 no host", http1: instead("Host: a\r\n", ""), want: mayEnd},
-		{name: "R13 a host that is none", http1: instead("Host: a", "Host: e@vil/../"), want: "200 400 404"},
-		{name: "R13 another host", http1: instead("Host: a", "Host: evil.internal"), want: "200"},
-		{name: "R13 an absolute URI", http1: instead("/export", "http://evil.internal/export"), want: "200 400 404"},
-		{name: "R13 an absolute URI of a tool's upstream", http1: instead("/export", "http://"+w.upstream+"/archive"), want: "200 400 404"},
-		{name: "R13 CONNECT", http1: instead("POST "+exportCSV, "CONNECT "+w.upstream), want: mayEnd},
+		{name: "R13 two hosts", http1: instead(host, host+"\r\nHost: evil"), want: mayEnd},
+		{name: "R13 no host", http1: instead(host+"\r\n", ""), want: mayEnd},
+		{name: "R13 a host that is none", http1: instead(host, "Host: e@vil/../"), want: g.otherHost + " 400 404"},
+		{name: "R13 another host", http1: instead(host, "Host: evil.internal"), want: g.otherHost},
+		{name: "R13 an absolute URI", http1: instead(g.path, "http://evil.internal"+g.path), want: g.otherHost + " 400 404"},
+		{name: "R13 an absolute URI of a tool's upstream", http1: instead(g.path, "http://"+g.upstream+"/archive"), want: "200 400 404"},
+		{name: "R13 CONNECT", http1: instead("POST "+g.path, "CONNECT "+g.upstream), want: mayEnd},
 		{name: "R13 CONNECT with a path", http1: instead("POST", "CONNECT"), want: mayEnd},
-		{name: "R13 a target that is a port", http1: instead(exportCSV, ":80"), want: mayEnd},
+		{name: "R13 a target that is a port", http1: instead(g.path, ":80"), want: mayEnd},
 		{name: "R13 bytes beyond ASCII in a value", http1: instead("Connection", "Accept-Language: \x80\xff\r\nConnection"), want: "400"},
 		{name: "R13 UTF-8 in a value", http1: instead("Connection", "Accept-Language: dé\r\nConnection"), want: "400"},
 		{name: "R13 bytes beyond ASCII in a name", http1: instead("Connection", "Acc\xe9pt: x\r\nConnection"), want: mayEnd},
-		{name: "R13 bytes beyond ASCII in the path", http1: instead("/export", "/\xe9xport"), want: mayEnd},
-		{name: "R13 bytes beyond ASCII in the token", http1: instead("\r\nContent-Length", "\xe9\r\nContent-Length"), want: "400 401"},
+		{name: "R13 bytes beyond ASCII in the path", http1: instead(g.path, "/\xe9"+g.path[2:]), want: mayEnd},
+		{name: "R13 bytes beyond ASCII in the token", http1: instead(g.fields[1], g.fields[1]+"\xe9"), want: "400 401"},
 		{name: "R13 a zero in a value", http1: instead("Connection", "Accept-Language: a\x00b\r\nConnection"), want: mayEnd},
-		{name: "R13 a zero in the path", http1: instead("/export", "/ex\x00port"), want: mayEnd},
+		{name: "R13 a zero in the path", http1: instead(g.path, g.path[:3]+"\x00"+g.path[3:]), want: mayEnd},
 		{name: "R13 a bare CR", http1: instead("Connection", "Accept-Language: a\rX-Grant-Ctx-Admin: 1\r\nConnection"), want: "200 400 ended"},
 		{name: "R13 a bare LF", http1: instead("Connection: close\r\n", "Connection: close\n"), want: "200 400 ended"},
 		{name: "R13 a blank before the colon", http1: instead("Connection:", "Connection :"), want: mayEnd},
@@ -51,8 +51,8 @@ func (w *target) forms1() []attack {
 }
 
 // forms2 is R13 in HTTP/2.
-func (w *target) forms2() []attack {
-	good := (&attack{fields: bearer(w.token)}).fields2("MARK")
+func (g good) forms2() []attack {
+	good := g.fields2()
 	plus := func(fields ...string) []string { return append(good[:len(good):len(good)], fields...) }
 	// set gives a field another value, or with none takes it away.
 	set := func(name string, value ...string) []string {
@@ -78,20 +78,20 @@ func (w *target) forms2() []attack {
 		{name: "R13 two :method", http2: append([]string{":method", "DELETE"}, good...), want: mayEnd},
 		{name: "R13 two :authority", http2: append([]string{":authority", "evil"}, good...), want: mayEnd},
 		{name: "R13 two :scheme", http2: append([]string{":scheme", "https"}, good...), want: mayEnd},
-		{name: "R13 host differs from :authority", http2: plus("host", "evil.internal"), want: "200 400 ended"},
-		{name: "R13 host and no :authority", http2: append(set(":authority"), "host", "evil.internal"), want: "200 400 ended"},
-		{name: "R13 two hosts", http2: plus("host", "a", "host", "evil"), want: "200 400 ended"},
+		{name: "R13 host differs from :authority", http2: plus("host", "evil.internal"), want: g.otherHost + " 200 400 ended"},
+		{name: "R13 host and no :authority", http2: append(set(":authority"), "host", "evil.internal"), want: g.otherHost + " 400 ended"},
+		{name: "R13 two hosts", http2: plus("host", g.host, "host", "evil"), want: g.otherHost + " 200 400 ended"},
 		{name: "R13 neither host nor :authority", http2: set(":authority"), want: mayEnd},
-		{name: "R13 a user in :authority", http2: set(":authority", "evil@a"), want: "200 400 404 ended"},
-		{name: "R13 a pseudo-field behind", http2: append(set(":path"), ":path", exportCSV), want: mayEnd},
+		{name: "R13 a user in :authority", http2: set(":authority", "evil@"+g.host), want: g.otherHost + " 400 404 ended"},
+		{name: "R13 a pseudo-field behind", http2: append(set(":path"), ":path", g.path), want: mayEnd},
 		{name: "R13 an unknown pseudo-field", http2: append([]string{":evil", "1"}, good...), want: mayEnd},
 		{name: "R13 a name in capitals", http2: plus("X-Evil", "1"), want: mayEnd},
-		{name: "R13 the credential's name in capitals", http2: append(set("authorization"), "Authorization", "Bearer "+w.token), want: mayEnd},
-		{name: "R13 CONNECT", http2: []string{":method", "CONNECT", ":authority", w.upstream, "authorization", "Bearer " + w.token}, want: mayEnd},
+		{name: "R13 the credential's name in capitals", http2: append(set("authorization"), "Authorization", g.fields[1]), want: mayEnd},
+		{name: "R13 CONNECT", http2: []string{":method", "CONNECT", ":authority", g.upstream, "authorization", g.fields[1]}, want: mayEnd},
 		{name: "R13 CONNECT with a path", http2: set(":method", "CONNECT"), want: mayEnd},
 		{name: "R13 CONNECT for a protocol", http2: append([]string{":protocol", "websocket"}, set(":method", "CONNECT")...), want: mayEnd},
-		{name: "R13 an absolute URI", http2: set(":path", "http://evil.internal"+exportCSV), want: mayEnd},
-		{name: "R13 an absolute URI of a tool's upstream", http2: set(":path", "http://"+w.upstream+"/archive"), want: mayEnd},
+		{name: "R13 an absolute URI", http2: set(":path", "http://evil.internal"+g.path), want: mayEnd},
+		{name: "R13 an absolute URI of a tool's upstream", http2: set(":path", "http://"+g.upstream+"/archive"), want: mayEnd},
 		{name: "R13 connection", http2: plus("connection", "authorization"), want: mayEnd},
 		{name: "R13 keep-alive", http2: plus("keep-alive", "1"), want: "200 400 ended"},
 		{name: "R13 upgrade", http2: plus("upgrade", "websocket"), want: mayEnd},
@@ -101,25 +101,25 @@ func (w *target) forms2() []attack {
 		{name: "R13 a blank in a name", http2: plus("x evil", "1"), want: mayEnd},
 		{name: "R13 a line end in a name", http2: plus("x\r\nevil", "1"), want: mayEnd},
 		{name: "R13 bytes beyond ASCII in a name", http2: plus("acc\xe9pt", "1"), want: mayEnd},
-		{name: "R13 bytes beyond ASCII in the path", http2: set(":path", "/\xe9xport"), want: mayEnd},
-		{name: "R13 bytes beyond ASCII in the query", http2: set(":path", "/export?format=csv&\xff=1"), want: mayEnd},
+		{name: "R13 bytes beyond ASCII in the path", http2: set(":path", "/\xe9"+g.path[2:]), want: mayEnd},
+		{name: "R13 bytes beyond ASCII in the query", http2: set(":path", g.path+"?\xff=1"), want: mayEnd},
 		{name: "R13 bytes beyond ASCII in :method", http2: set(":method", "PO\xffST"), want: mayEnd},
-		{name: "R13 bytes beyond ASCII in :authority", http2: set(":authority", "\xff"), want: mayEnd + " 200"},
-		{name: "R13 bytes beyond ASCII in the token", http2: set("authorization", "Bearer "+w.token+"\x80"), want: "400 401 ended"},
+		{name: "R13 bytes beyond ASCII in :authority", http2: set(":authority", "\xff"), want: mayEnd + " " + g.otherHost},
+		{name: "R13 bytes beyond ASCII in the token", http2: set("authorization", g.fields[1]+"\x80"), want: "400 401 ended"},
 		{name: "R13 a line end in a value", http2: plus("accept", "a\r\nx-grant-ctx-agent: evil"), want: mayEnd},
 		{name: "R13 a bare LF in a value", http2: plus("accept", "a\nx-grant-ctx-agent: evil"), want: mayEnd},
 		{name: "R13 a bare CR in a value", http2: plus("accept", "a\rx-evil: b"), want: mayEnd},
 		{name: "R13 a zero in a value", http2: plus("accept", "a\x00b"), want: mayEnd},
-		{name: "R13 a line end in the path", http2: set(":path", exportCSV+"\r\nx-grant-ctx-agent: evil"), want: mayEnd},
-		{name: "R13 a request in the path", http2: set(":path", exportCSV+" HTTP/1.1\r\nHost: a\r\n\r\nDELETE /archive HTTP/1.1"), want: mayEnd},
-		{name: "R13 a blank in the path", http2: set(":path", exportCSV+" x"), want: mayEnd},
-		{name: "R13 blanks round a value", http2: set("authorization", " Bearer "+w.token+" "), want: "200 400 401 ended"},
+		{name: "R13 a line end in the path", http2: set(":path", g.path+"\r\nx-grant-ctx-agent: evil"), want: mayEnd},
+		{name: "R13 a request in the path", http2: set(":path", g.path+" HTTP/1.1\r\nHost: a\r\n\r\nDELETE /archive HTTP/1.1"), want: mayEnd},
+		{name: "R13 a blank in the path", http2: set(":path", g.path+" x"), want: mayEnd},
+		{name: "R13 blanks round a value", http2: set("authorization", " "+g.fields[1]+" "), want: "200 400 401 ended"},
 	}
 	for _, b := range []string{"\x80", "\x9f", "\xa0", "\xc3\xa9", "\xff"} {
 		attacks = append(attacks, attack{name: fmt.Sprintf("R13 bytes %x", b), http2: plus("accept-language", "a"+b+"b"), want: "400 ended"})
 	}
 	for i := range attacks {
-		attacks[i].body = october
+		attacks[i].body = g.body
 	}
 	return attacks
 }

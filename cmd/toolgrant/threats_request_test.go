@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,9 +29,9 @@ func TestThreatsToRequest(t *testing.T) {
 	}{
 		"bodies":  {[]string{"R01", "R02", "R03", "R04", "R05", "R06", "R08", "R09"}, append(w.bodies(), w.bodyHeaders()...)},
 		"headers": {[]string{"R07", "R11"}, w.headers()},
-		"framing": {[]string{"R10"}, w.framing()},
+		"framing": {[]string{"R10"}, w.good().framing()},
 		"paths":   {[]string{"R12"}, w.paths()},
-		"forms":   {[]string{"R13"}, append(w.forms1(), w.forms2()...)},
+		"forms":   {[]string{"R13"}, append(w.good().forms1(), w.good().forms2()...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			covers(t, group.attacks, group.rows)
@@ -146,6 +147,7 @@ func (w *target) bodies() []attack {
 
 // bodyHeaders are R06, R08 and R09: the body's size, and what is said of it.
 func (w *target) bodyHeaders() []attack {
+	good := w.good()
 	huge := `{"month":"2026-10"` + strings.Repeat(" ", 64<<10) + "}"
 	fits := `{"month":"2026-10"` + strings.Repeat(" ", 64<<10-len(october)) + "}"
 	attacks := []attack{
@@ -154,7 +156,7 @@ func (w *target) bodyHeaders() []attack {
 		{name: "R06 over the limit, in chunks", fields: bearer(w.token), body: huge, trailers: []string{}, want: "413"},
 		{name: "R06 1 MB over the limit", fields: bearer(w.token), body: huge + strings.Repeat(" ", 1<<20), want: "413"},
 		{name: "R06 over the limit, and no token", fields: bearer(w.token)[2:], body: huge, want: "401 413"},
-		{name: "R06 the length says more than comes", http1: w.head1() + "Content-Length: 200000\r\n\r\n" + huge, want: "413"},
+		{name: "R06 the length says more than comes", http1: good.head1() + "Content-Length: 200000\r\n\r\n" + huge, want: "413"},
 		{name: "R06 half of it", fields: bearer(w.token), body: `{"month":"2026-`, want: "400"},
 		{name: "R06 partial, the client says", fields: bearer(w.token, "x-envoy-auth-partial-body", "true"), body: october, want: "200 413"},
 		{name: "R06 partial, and half of it", fields: bearer(w.token, "x-envoy-auth-partial-body", "true"), body: `{"month":"2026-`, want: "400 413"},
@@ -237,6 +239,7 @@ func set(t *testing.T, in any, name string, value any) {
 
 // headers are R07 and R11: what steers an Envoy or a tool that believes it.
 func (w *target) headers() []attack {
+	good := w.good()
 	attacks := []attack{
 		{name: "R07 x-envoy-*", fields: bearer(w.token, "x-envoy-auth-partial-body", "false", "x-envoy-original-path", "/evil", "x-envoy-upstream-rq-timeout-ms", "1",
 			"x-envoy-internal", "evil", "x-envoy-retry-on", "5xx", "x-envoy-max-retries", "9", "x-envoy-hedge-on-per-try-timeout", "true", "x-envoy-upstream-alt-stat-name", "evil"), body: october, want: "200"},
@@ -245,7 +248,7 @@ func (w *target) headers() []attack {
 			"x-forwarded-client-cert", "URI=evil", "forwarded", "for=evil", "x-real-ip", "evil"), body: october, want: "200"},
 		{name: "R07 x-request-id", fields: bearer(w.token, "x-request-id", "evil"), body: october, want: "200"},
 		{name: "R07 an underscore", fields: bearer(w.token, "x_grant_ctx_agent", "evil"), body: october, want: "400 ended"},
-		{name: "R07 hop by hop", http1: strings.Replace(w.head1(), "Connection: close", "Connection: close, authorization, x-grant-ctx-agent", 1) + length, want: "200 400 401"},
+		{name: "R07 hop by hop", http1: strings.Replace(good.head1(), "Connection: close", "Connection: close, authorization, x-grant-ctx-agent", 1) + good.length(), want: "200 400 401"},
 	}
 	for i := range attacks { // field names are in lower case in HTTP/2
 		for n := 0; n+1 < len(attacks[i].fields); n += 2 {
@@ -265,58 +268,53 @@ func (w *target) headers() []attack {
 		attack{name: "R11 a body where none is declared", method: "DELETE", path: "/archive", fields: bearer(w.token), body: october, want: "400 403"})
 }
 
-// head1 is the head of a good request in HTTP/1.1, without the body's length.
-func (w *target) head1() string {
-	return "POST " + exportCSV + " HTTP/1.1\r\nHost: a\r\nUser-Agent: MARK\r\nConnection: close\r\nContent-Type: application/json\r\nAuthorization: Bearer " + w.token + "\r\n"
-}
-
-// length and chunks are the rest of it.
-const (
-	length = "Content-Length: 19\r\n\r\n" + october
-	chunks = "Transfer-Encoding: chunked\r\n\r\n13\r\n" + october + "\r\n0\r\n"
-)
-
 // framing is R10: where a body ends, and what comes behind it.
-func (w *target) framing() []attack {
+func (g good) framing() []attack {
 	spoof := []string{"authorization", "Bearer evil", "x-grant-ctx-agent", "evil", "mcp-name", "evil"}
-	head := w.head1()
-	anonymous := strings.Replace(head, "Authorization: Bearer "+w.token+"\r\n", "", 1)
-	hidden := "DELETE /archive HTTP/1.1\r\nHost: a\r\nUser-Agent: evil\r\nAuthorization: Bearer " + w.token + "\r\n\r\n"
-	http2 := (&attack{fields: bearer(w.token)}).fields2("MARK")
-	with := func(fields ...string) []string { return append(http2[:len(http2):len(http2)], fields...) }
+	head, length, chunks := g.head1(), g.length(), g.chunks()
+	size, hex := strconv.Itoa(len(g.body)), fmt.Sprintf("%x\r\n", len(g.body))
+	without := func(name string) []string { // that field
+		return slices.Concat(g.fields[:slices.Index(g.fields, name)], g.fields[slices.Index(g.fields, name)+2:])
+	}
+	anonymous := strings.Replace(head, "authorization: "+g.fields[1]+"\r\n", "", 1)
+	hidden := strings.Replace(head, "MARK", "evil", 1) + length
+	http2 := g.fields2()
+	with := func(fields ...string) []string { return slices.Concat(http2, fields) }
+	plus := func(fields ...string) []string { return slices.Concat(g.fields, fields) }
+	sent := func(a attack) attack { a.host, a.path, a.body = g.host, g.path, g.body; return a }
 	return []attack{
-		{name: "R10 trailers", fields: bearer(w.token), body: october, trailers: spoof, want: "200 400 ended"},
-		{name: "R10 trailers, announced", fields: bearer(w.token, "trailer", "authorization, x-grant-ctx-agent"), body: october, trailers: spoof, want: "200 400 ended"},
-		{name: "R10 the credential in a trailer alone", fields: bearer("")[2:], body: october, trailers: bearer(w.token)[:2], want: "400 401 ended"},
-		{name: "R10 the content type in a trailer alone", fields: bearer(w.token)[:2], body: october, trailers: bearer(w.token)[2:], want: "400 415 ended"},
-		{name: "R10 a chunk extension", http1: head + strings.Replace(chunks, "13\r\n", "13;a=evil;b=\"x\"\r\n", 1) + "\r\n", want: "200 400"},
-		{name: "R10 a long chunk extension", http1: head + strings.Replace(chunks, "13\r\n", "13;"+strings.Repeat("evil", 5_000)+"\r\n", 1) + "\r\n", want: "200 400 413"},
-		{name: "R10 length and chunks", http1: head + "Content-Length: 19\r\n" + chunks + "\r\n", want: "400"},
+		sent(attack{name: "R10 trailers", fields: g.fields, trailers: spoof, want: "200 400 ended"}),
+		sent(attack{name: "R10 trailers, announced", fields: plus("trailer", "authorization, x-grant-ctx-agent"), trailers: spoof, want: "200 400 ended"}),
+		sent(attack{name: "R10 the credential in a trailer alone", fields: without("authorization"), trailers: g.fields[:2], want: "400 401 ended"}),
+		sent(attack{name: "R10 the content type in a trailer alone", fields: without("content-type"), trailers: []string{"content-type", "application/json"}, want: "400 415 ended"}),
+		{name: "R10 a chunk extension", http1: head + strings.Replace(chunks, hex, strings.TrimSpace(hex)+";a=evil;b=\"x\"\r\n", 1) + "\r\n", want: "200 400"},
+		{name: "R10 a long chunk extension", http1: head + strings.Replace(chunks, hex, strings.TrimSpace(hex)+";"+strings.Repeat("evil", 5_000)+"\r\n", 1) + "\r\n", want: "200 400 413"},
+		{name: "R10 length and chunks", http1: head + "Content-Length: " + size + "\r\n" + chunks + "\r\n", want: "400"},
 		{name: "R10 chunks and length", http1: head + strings.Replace(chunks, "\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n", 1) + "\r\n", want: "400"},
 		{name: "R10 a request behind, by length", http1: strings.Replace(head, "Connection: close\r\n", "", 1) + "Content-Length: 5\r\n" + chunks + "\r\n" + hidden, want: "400"},
 		{name: "R10 a request in the body", http1: head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(hidden), hidden), want: "400"},
-		{name: "R10 two lengths", http1: head + "Content-Length: 19\r\n" + length, want: "400"},
+		{name: "R10 two lengths", http1: head + "Content-Length: " + size + "\r\n" + length, want: "400"},
 		{name: "R10 two lengths that differ", http1: head + "Content-Length: 5\r\n" + length, want: "400"},
-		{name: "R10 a list of lengths", http1: head + "Content-Length: 19, 19\r\n\r\n" + october, want: "400"},
-		{name: "R10 a length with a sign", http1: head + "Content-Length: +19\r\n\r\n" + october, want: "400"},
-		{name: "R10 a length in hexadecimal", http1: head + "Content-Length: 0x13\r\n\r\n" + october, want: "400"},
-		{name: "R10 a negative length", http1: head + "Content-Length: -1\r\n\r\n" + october, want: "400"},
-		{name: "R10 no length", http1: head + "\r\n" + october, want: "400"},
+		{name: "R10 a list of lengths", http1: head + "Content-Length: " + size + ", " + size + "\r\n\r\n" + g.body, want: "400"},
+		{name: "R10 a length with a sign", http1: head + "Content-Length: +" + size + "\r\n\r\n" + g.body, want: "400"},
+		{name: "R10 a length in hexadecimal", http1: head + "Content-Length: 0x" + hex + "\r\n" + g.body, want: "400"},
+		{name: "R10 a negative length", http1: head + "Content-Length: -1\r\n\r\n" + g.body, want: "400"},
+		{name: "R10 no length", http1: head + "\r\n" + g.body, want: "400"},
 		{name: "R10 another coding", http1: head + strings.Replace(chunks, "chunked", "xchunked", 1) + "\r\n", want: "400 501"},
 		{name: "R10 chunked twice", http1: head + strings.Replace(chunks, "chunked", "chunked, chunked", 1) + "\r\n", want: "400 501"},
 		{name: "R10 chunked, then identity", http1: head + strings.Replace(chunks, "chunked", "chunked\r\nTransfer-Encoding: identity", 1) + "\r\n", want: "400 501"},
 		{name: "R10 a tab before chunked", http1: head + strings.Replace(chunks, " chunked", "\tchunked", 1) + "\r\n", want: "200 400 501"},
 		{name: "R10 chunked in quotes", http1: head + strings.Replace(chunks, "chunked", `"chunked"`, 1) + "\r\n", want: "400 501"},
-		{name: "R10 a chunk's size is none", http1: head + strings.Replace(chunks, "13\r\n", "zz\r\n", 1) + "\r\n", want: "400"},
-		{name: "R10 a chunk's size overflows", http1: head + strings.Replace(chunks, "13\r\n", "10000000000000013\r\n", 1) + "\r\n", want: "400 413"},
-		{name: "R10 a chunk longer than its size", http1: head + strings.Replace(chunks, "13\r\n", "12\r\n", 1) + "\r\n", want: "400"},
-		{name: "R10 the trailer of a request without a token", http1: anonymous + chunks + "Authorization: Bearer " + w.token + "\r\n\r\n", want: "400 401"},
-		{name: "R10 te: trailers", http2: with("te", "trailers"), body: october, trailers: spoof, want: "200 400 ended"},
-		{name: "R10 a pseudo-field in a trailer", http2: http2, body: october, trailers: []string{":path", "/archive"}, want: mayEnd},
-		{name: "R10 shorter than its length", http2: with("content-length", "20"), body: october, want: mayEnd},
-		{name: "R10 longer than its length", http2: with("content-length", "5"), body: october, want: mayEnd},
-		{name: "R10 lengths that differ", http2: with("content-length", "19", "content-length", "5"), body: october, want: mayEnd},
-		{name: "R10 a coding in HTTP|2", http2: with("transfer-encoding", "chunked"), body: october, want: mayEnd},
+		{name: "R10 a chunk's size is none", http1: head + strings.Replace(chunks, hex, "zz\r\n", 1) + "\r\n", want: "400"},
+		{name: "R10 a chunk's size overflows", http1: head + strings.Replace(chunks, hex, "100000000000000"+hex, 1) + "\r\n", want: "400 413"},
+		{name: "R10 a chunk longer than its size", http1: head + strings.Replace(chunks, hex, fmt.Sprintf("%x\r\n", len(g.body)-1), 1) + "\r\n", want: "400"},
+		{name: "R10 the trailer of a request without a token", http1: anonymous + chunks + "Authorization: " + g.fields[1] + "\r\n\r\n", want: "400 401"},
+		{name: "R10 te: trailers", http2: with("te", "trailers"), body: g.body, trailers: spoof, want: "200 400 ended"},
+		{name: "R10 a pseudo-field in a trailer", http2: http2, body: g.body, trailers: []string{":path", "/archive"}, want: mayEnd},
+		{name: "R10 shorter than its length", http2: with("content-length", strconv.Itoa(len(g.body)+1)), body: g.body, want: mayEnd},
+		{name: "R10 longer than its length", http2: with("content-length", "5"), body: g.body, want: mayEnd},
+		{name: "R10 lengths that differ", http2: with("content-length", size, "content-length", "5"), body: g.body, want: mayEnd},
+		{name: "R10 a coding in HTTP|2", http2: with("transfer-encoding", "chunked"), body: g.body, want: mayEnd},
 	}
 }
 

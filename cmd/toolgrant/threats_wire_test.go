@@ -24,6 +24,7 @@ import (
 type attack struct {
 	name         string   // begins with the row: "T01 …"
 	method, path string   // "": POST exportCSV
+	host         string   // "": a
 	fields       []string // name, value, …
 	body         string
 	trailers     []string // fields behind the body; if not nil, HTTP/1.1 sends it in chunks
@@ -32,6 +33,9 @@ type attack struct {
 	// it is put in place of what tells the tool's calls apart.
 	http1 string   // a request's bytes
 	http2 []string // a request's fields; body and trailers are as above
+
+	hangUp bool // over HTTP/1.1: the client writes no more behind it
+	stream bool // what answers it goes on: its head is enough
 
 	// want are the statuses that are right, with blanks between; "ended" is a
 	// stream or connection that was closed without an answer. 200 is right for a
@@ -57,33 +61,109 @@ func bearer(token string, more ...string) []string {
 	return append([]string{"authorization", "Bearer " + token, "content-type", "application/json"}, more...)
 }
 
+// good is a request that must pass, for attacks that change one thing of it.
+type good struct {
+	host, path, body string
+	fields           []string // the credential comes first
+	upstream         string   // host:port of what it is for
+	otherHost        string   // attack.want where the host alone is another
+}
+
+func (w *target) good() good {
+	return good{host: "a", path: exportCSV, body: october, fields: bearer(w.token), upstream: w.upstream, otherHost: "200"}
+}
+
+// head1 is its head in HTTP/1.1, up to what says how long the body is.
+func (g good) head1() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: MARK\r\nConnection: close\r\n", g.path, g.host)
+	for i := 0; i+1 < len(g.fields); i += 2 {
+		b.WriteString(g.fields[i] + ": " + g.fields[i+1] + "\r\n")
+	}
+	return b.String()
+}
+
+// length and chunks are the rest of it.
+func (g good) length() string {
+	return fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(g.body), g.body)
+}
+
+func (g good) chunks() string {
+	return fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n", len(g.body), g.body)
+}
+
+// fields2 are its fields in HTTP/2.
+func (g good) fields2() []string {
+	return (&attack{host: g.host, path: g.path, fields: g.fields}).fields2("MARK")
+}
+
+// way is how a request goes over the wire.
+type way struct {
+	name    string
+	http2   bool          // in frames, the body in two at least
+	chunked bool          // over HTTP/1.1: without Content-Length
+	pause   time.Duration // over HTTP/1.1: between two writes, the second of which begins inside the body
+}
+
+var (
+	fixedLength = way{name: "HTTP/1.1"}
+	chunkedBody = way{name: "chunked", chunked: true}
+	twoWrites   = way{name: "two writes", pause: 150 * time.Millisecond}
+	overHTTP2   = way{name: "HTTP/2", http2: true}
+)
+
+// in reports whether the request can be said in that way.
+func (a *attack) in(w way) bool {
+	switch {
+	case w.http2:
+		return a.http1 == ""
+	case a.http2 != nil:
+		return false
+	case w.chunked: // with trailers it is in any case
+		return a.http1 == "" && a.body != "" && a.trailers == nil
+	case w.pause > 0:
+		return a.http1 != "" && bodyAt(a.http1) < len(a.http1) || a.body != ""
+	}
+	return true
+}
+
+// bodyAt is where the head of a request of HTTP/1.1 ends.
+func bodyAt(text string) int {
+	if i := strings.Index(text, "\r\n\r\n"); i >= 0 {
+		return i + 4
+	}
+	return len(text)
+}
+
+// sendAll sends the attacks, and then puts each answer to judge, in a subtest of
+// its own. The i-th has the mark first+i.
+func sendAll(t *testing.T, front string, w way, attacks []attack, first int, judge func(t *testing.T, i int, got answer)) {
+	t.Helper()
+	answers := make([]answer, len(attacks))
+	var wg sync.WaitGroup
+	room := make(chan struct{}, 32)
+	for i, a := range attacks { // at once: Envoy takes a second to hang up
+		room <- struct{}{}
+		wg.Go(func() {
+			answers[i] = a.send(t, front, w, mark(first+i))
+			<-room
+		})
+	}
+	wg.Wait()
+	for i, a := range attacks {
+		t.Run(a.name+"/"+w.name, func(t *testing.T) { judge(t, i, answers[i]) })
+	}
+}
+
 // hold sends attacks, over each protocol that can say them, and holds what came
-// of each, in a subtest of its own.
+// of each.
 func (w *target) hold(t *testing.T, attacks []attack) {
 	t.Helper()
-	for _, proto := range []string{"HTTP/1.1", "HTTP/2"} {
-		var send []attack
-		for _, a := range attacks {
-			if a.http1 == "" && a.http2 == nil || (a.http1 != "") == (proto == "HTTP/1.1") {
-				send = append(send, a)
-			}
-		}
+	for _, way := range []way{fixedLength, overHTTP2} {
+		sendable := slices.DeleteFunc(slices.Clone(attacks), func(a attack) bool { return !a.in(way) })
 		first := w.sent
-		w.sent += len(send)
-		answers := make([]answer, len(send))
-		var wg sync.WaitGroup
-		room := make(chan struct{}, 16)
-		for i, a := range send { // at once: Envoy takes a second to hang up
-			room <- struct{}{}
-			wg.Go(func() {
-				answers[i] = w.send(t, proto, a, mark(first+i))
-				<-room
-			})
-		}
-		wg.Wait()
-		for i, a := range send {
-			t.Run(a.name+"/"+proto, func(t *testing.T) { w.judge(t, a, answers[i], mark(first+i)) })
-		}
+		w.sent += len(sendable)
+		sendAll(t, w.front, way, sendable, first, func(t *testing.T, i int, got answer) { w.judge(t, sendable[i], got, mark(first+i)) })
 	}
 	// A request that hid in another would be one more, without a mark of ours.
 	if n := w.tool.calls(); n != w.ran {
@@ -113,7 +193,7 @@ func (w *target) judge(t *testing.T, a attack, got answer, mark string) {
 		t.Errorf("answer %s %s; want %s", status, got.body, a.want)
 	}
 	if challenge := got.header.Get("Www-Authenticate"); a.oauth != "" && (got.status == 401 || got.status == 403) {
-		if challenge != `Bearer error="`+a.oauth+`"` || !strings.Contains(got.body, `"error":"`+a.oauth+`"`) {
+		if !strings.HasPrefix(challenge, `Bearer error="`+a.oauth+`", `) || !strings.Contains(challenge, `resource_metadata="https://`) || !strings.Contains(got.body, `"error":"`+a.oauth+`"`) {
 			t.Errorf("WWW-Authenticate is %q, the body %s; want %s", challenge, got.body, a.oauth)
 		}
 	}
@@ -137,39 +217,57 @@ func (w *target) judge(t *testing.T, a attack, got answer, mark string) {
 		if want := cmp.Or(a.body, october); w.tool.body[i] != want {
 			t.Errorf("the tool got %q, and %q was sent", w.tool.body[i], want)
 		}
-		for name, values := range r.Header {
-			if strings.Contains(strings.Join(values, ","), "evil") || strings.HasPrefix(name, "Authorization") {
-				t.Errorf("the tool got %s: %q", name, values)
-			}
+		told(t, r, map[string]string{"Agent": "corp/report-bot", "Tool": "reports/export", "Task": w.inTask, "Grant": w.grant})
+	}
+}
+
+// told holds what the headers of a request say that reached a tool: the context,
+// by what X-Grant-Ctx- stands before, and nothing of a client's.
+func told(t *testing.T, r *http.Request, context map[string]string) {
+	t.Helper()
+	for name, values := range r.Header {
+		if strings.Contains(strings.Join(values, ","), "evil") || strings.HasPrefix(name, "Authorization") {
+			t.Errorf("the tool got %s: %q", name, values)
 		}
-		context := map[string]string{"Agent": "corp/report-bot", "Tool": "reports/export", "Task": w.inTask, "Grant": w.grant}
-		for name, values := range r.Header {
-			if name, ok := strings.CutPrefix(name, "X-Grant-Ctx-"); ok && (len(values) != 1 || values[0] != context[name]) {
-				t.Errorf("the tool got X-Grant-Ctx-%s: %q", name, values)
-			}
-			delete(context, strings.TrimPrefix(name, "X-Grant-Ctx-"))
+		if name, ok := strings.CutPrefix(name, "X-Grant-Ctx-"); ok && (len(values) != 1 || values[0] != context[name]) {
+			t.Errorf("the tool got X-Grant-Ctx-%s: %q; want %q", name, values, context[name])
 		}
-		if len(context) > 0 {
-			t.Errorf("the tool was not told %v", context)
+	}
+	for name := range context {
+		if r.Header.Get("X-Grant-Ctx-"+name) == "" {
+			t.Errorf("the tool was not told the %s", name)
 		}
 	}
 }
 
-// send writes one request on a connection of its own, and reads the answer; its
+// send writes the request on a connection of its own, and reads the answer; its
 // status is 0 if there was none.
-func (w *target) send(t *testing.T, proto string, a attack, mark string) answer {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(w.front, "http://"))
+func (a *attack) send(t *testing.T, front string, w way, mark string) answer {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(front, "http://"))
 	if err != nil {
 		t.Error(err)
 		return answer{}
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(60 * time.Second)) // only a fault is that slow
-	if proto == "HTTP/2" {
-		return newRawH2(conn).exchange(a.fields2(mark), a.body, a.trailers)
+	if w.http2 {
+		r := newRawH2(conn)
+		r.headOnly = a.stream
+		return r.exchange(a.fields2(mark), a.body, a.trailers)
 	}
 	// What cannot be written any more has been answered, or ended.
-	_, _ = io.WriteString(conn, a.text1(mark))
+	text := a.text1(w, mark)
+	if w.pause > 0 {
+		at := bodyAt(text)
+		at += (len(text) - at) / 2
+		_, _ = io.WriteString(conn, text[:at])
+		time.Sleep(w.pause) // it is the attack
+		text = text[at:]
+	}
+	_, _ = io.WriteString(conn, text)
+	if tcp, ok := conn.(*net.TCPConn); ok && a.hangUp {
+		_ = tcp.CloseWrite()
+	}
 	req := &http.Request{Method: cmp.Or(a.method, "POST")}
 	if strings.HasPrefix(a.http1, "HEAD ") {
 		req.Method = "HEAD"
@@ -179,28 +277,37 @@ func (w *target) send(t *testing.T, proto string, a attack, mark string) answer 
 		return answer{}
 	}
 	defer resp.Body.Close()
+	if a.stream && resp.StatusCode < 300 {
+		return answer{resp.StatusCode, resp.Header, ""}
+	}
 	body, _ := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 // text1 is the request in HTTP/1.1 (RFC 9112).
-func (a *attack) text1(mark string) string {
+func (a *attack) text1(w way, mark string) string {
 	if a.http1 != "" {
 		return strings.Replace(a.http1, "MARK", mark, 1)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUser-Agent: %s\r\n", cmp.Or(a.method, "POST"), cmp.Or(a.path, exportCSV), mark)
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nUser-Agent: %s\r\n", cmp.Or(a.method, "POST"), cmp.Or(a.path, exportCSV), cmp.Or(a.host, "a"), mark)
 	write := func(fields []string) {
 		for i := 0; i+1 < len(fields); i += 2 {
 			b.WriteString(fields[i] + ": " + fields[i+1] + "\r\n")
 		}
 	}
 	write(a.fields)
-	if a.trailers == nil {
+	if a.trailers == nil && !w.chunked {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(a.body), a.body)
 		return b.String()
 	}
-	fmt.Fprintf(&b, "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n", len(a.body), a.body)
+	b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+	for rest, n := a.body, 1; rest != ""; n = min(2*n+1, 16<<10-1) { // 1, 3, 7, …: borders where nobody would put them
+		n := min(n, len(rest))
+		fmt.Fprintf(&b, "%x\r\n%s\r\n", n, rest[:n])
+		rest = rest[n:]
+	}
+	b.WriteString("0\r\n")
 	write(a.trailers)
 	return b.String() + "\r\n"
 }
@@ -215,7 +322,7 @@ func (a *attack) fields2(mark string) []string {
 		return fields
 	}
 	return append([]string{
-		":method", cmp.Or(a.method, "POST"), ":scheme", "http", ":path", cmp.Or(a.path, exportCSV), ":authority", "a", "user-agent", mark,
+		":method", cmp.Or(a.method, "POST"), ":scheme", "http", ":path", cmp.Or(a.path, exportCSV), ":authority", cmp.Or(a.host, "a"), "user-agent", mark,
 	}, a.fields...)
 }
 
@@ -225,6 +332,7 @@ type rawH2 struct {
 	dec          *hpack.Decoder
 	conn, stream int // bytes that may be sent (RFC 9113, Section 5.2)
 	got          answer
+	headOnly     bool // of a good answer
 	done         bool
 }
 
@@ -247,8 +355,8 @@ func newRawH2(conn net.Conn) *rawH2 {
 // exchange sends a request on stream 1 and reads until its end.
 func (r *rawH2) exchange(fields []string, body string, trailers []string) answer {
 	r.headers(1, fields, body == "" && len(trailers) == 0)
-	for body != "" && !r.done {
-		n := min(len(body), 16<<10)
+	for half := (len(body) + 1) / 2; body != "" && !r.done; {
+		n := min(len(body), 16<<10, half)
 		if r.conn < n || r.stream < n {
 			r.read()
 			continue
@@ -307,7 +415,7 @@ func (r *rawH2) read() {
 		}
 	case *http2.HeadersFrame:
 		_, err := r.dec.Write(f.HeaderBlockFragment())
-		r.done = err != nil || f.StreamEnded()
+		r.done = err != nil || f.StreamEnded() || r.headOnly && r.got.status < 300
 	case *http2.DataFrame:
 		r.got.body += string(f.Data())
 		r.done = f.StreamEnded()

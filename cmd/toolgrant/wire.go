@@ -13,12 +13,14 @@ import (
 
 	"github.com/toolgrant/toolgrant/audit"
 	"github.com/toolgrant/toolgrant/authz"
+	"github.com/toolgrant/toolgrant/authz/mcp"
 	"github.com/toolgrant/toolgrant/broker"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/cedar"
 	"github.com/toolgrant/toolgrant/envoy"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/surface"
 	"github.com/toolgrant/toolgrant/token"
 )
 
@@ -115,6 +117,8 @@ type parts struct {
 	store   *grants.Memory
 	table   *grants.Table
 	check   *authz.Door
+	seal    *mcp.Seal
+	surface *surface.Surface // nil: the catalogue has no MCP server
 	issue   *broker.Broker
 	swapped chan struct{} // the policies were reloaded; holds one
 }
@@ -151,15 +155,42 @@ func wire(cfg *Config, log *zap.Logger) (*parts, error) {
 	p.table = grants.NewTable(grants.TableConfig{Draw: p.store.Draw, Broke: func(err error) {
 		log.Warn("the watch of the store broke; starting it anew", zap.Error(err))
 	}})
+	p.watch(log)
 	p.check = authz.New(p.doorConfig(cfg, log))
 	p.issue = broker.New(p.brokerConfig(cfg, log))
 	p.lookAfter()
 	return p, nil
 }
 
+// watch makes the surface, if there are MCP servers whose answers have to be seen.
+func (p *parts) watch(log *zap.Logger) {
+	for i := range p.catalog.Servers {
+		if p.catalog.Servers[i].MCP != nil {
+			p.seal = mcp.NewSeal()
+			p.surface = surface.New(surface.Config{Catalog: p.catalog, Seal: p.seal, Logger: log})
+			return
+		}
+	}
+}
+
+// watched is what the call door hears of the surface.
+func (p *parts) watched() *authz.Watched {
+	if p.surface == nil {
+		return nil
+	}
+	return &authz.Watched{
+		Seal: p.seal, Session: p.surface.Session, EndSession: p.surface.EndSession,
+		Task: func(server, id string) (authz.Started, bool) {
+			t, known := p.surface.Task(server, id)
+			return authz.Started(t), known
+		},
+	}
+}
+
 // doorConfig is what the call door works with.
 func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
 	return authz.Config{
+		Watched: p.watched(),
 		Catalog: p.catalog, Table: p.table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
 		Record: func(r audit.Record) error { return p.record([]audit.Record{r}) }, Digest: p.trail.Digest,
 		Logger: log, CredentialHeader: cfg.Token.Header,
@@ -247,7 +278,7 @@ func (p *parts) reloaded(_, now *cedar.Set) {
 // grant, and what is probably not meant.
 func (p *parts) tellOf(set *cedar.Set) {
 	for _, b := range set.Baseline() {
-		p.log.Info("a policy permits calls without a grant", zap.String("policy", b.ID), zap.String("at", b.At), zap.Strings("tools", b.Tools))
+		p.log.Info("a policy permits calls without a grant", zap.String("policy", b.ID), zap.String("at", b.At), zap.Strings("tools", b.Tools), zap.Strings("methods", b.Methods))
 	}
 	for _, w := range set.Warnings() {
 		p.log.Warn("policies: " + w)
