@@ -188,6 +188,9 @@ func TestRetriesStayInsideConstraints(t *testing.T) {
 	w.want("pinned, through a meta-tool", modern(tok, "tools/call", "any",
 		`{"name":"any","arguments":{"name":"writeNote","arguments":{"id":"a"}},"inputResponses":{}}`), "constraint")
 	w.want("a resource under a pinned grant", modern(tok, "resources/read", "a:b", `{"uri":"a:b","requestState":"s"}`), "constraint")
+	answer := `{"jsonrpc":"2.0","id":1,"result":{"action":"accept","content":{"id":"b"}}}`
+	w.want("an answer in a session, pinned", legacy("notes", tok, "", answer), "constraint")
+	w.want("an answer in a session, free", legacy("notes", w.token(w.grant("notes/write")), "", answer), "")
 }
 
 // TestDenialsAsJSONRPC: where the catalogue says so, a denial of a request has

@@ -76,10 +76,10 @@ func (d *Door) method(ctx context.Context, c *check) verdict {
 	}
 	if inside != nil {
 		v.held, v.grant = true, *inside
-		if t, ok := d.cfg.Catalog.Tool(inside.Grant().Tool); ok && c.call.retry() != nil && pinned(*inside) && !t.Retries {
-			v.why, v.detail = grants.ConstraintBroken, answersPastConstraints
-			return v
-		}
+	}
+	if c.call.answers() && d.pins(c) {
+		v.why, v.detail = grants.ConstraintBroken, answersPastConstraints
+		return v
 	}
 	v.decision, v.why = d.decide(ctx, c, c.question(inside))
 	if v.why = c.missing(v); v.why == grants.NoGrant {
@@ -87,6 +87,27 @@ func (d *Door) method(ctx context.Context, c *check) verdict {
 	}
 	v.allow = v.why == grants.None
 	return v
+}
+
+// answers reports whether the message answers what the server asked: in a retry, or
+// in a session by a message of its own, which does not say to which call it belongs.
+func (c *call) answers() bool {
+	return c.message != nil && (c.message.Retry != nil || c.message.Method.Kind == mcp.Response)
+}
+
+// pins reports whether the credential holds a live grant that says something of
+// the arguments of its tool, and answers may not go past that.
+func (d *Door) pins(c *check) bool {
+	for _, det := range c.caller.grants {
+		live, why := d.cfg.Table.Lookup(det.GrantID)
+		if why != grants.None || !pinned(live) {
+			continue
+		}
+		if t, known := d.cfg.Catalog.Tool(live.Grant().Tool); !known || !t.Retries {
+			return true
+		}
+	}
+	return false
 }
 
 // started finds the grant behind a task of the server's: what a call under a grant
