@@ -44,6 +44,13 @@ demo: build ## play the story: a grant buys a call, and nothing else does
 	go build -o .bin/demo ./examples/demo
 	@$(with-envoy) && exec .bin/demo
 
+.PHONY: demo-mcp
+demo-mcp: build ## play the story with an MCP server and clients of three SDKs
+	go build -o .bin/mcp-server ./examples/mcp/server
+	go build -o .bin/mcp-client ./examples/mcp/clients/go
+	go build -o .bin/demo-mcp ./examples/mcp/play
+	@$(with-envoy) && $(with-peers) && exec .bin/demo-mcp
+
 .PHONY: test
 test: ## run all tests, real Envoy, etcd and MCP clients and servers included
 	$(with-envoy) && $(with-peers) && $(call each-module,go test $(TESTFLAGS) ./...)

@@ -53,6 +53,7 @@ var rooms = map[string]arrows{
 	"examples/mcp/clients":    {code: []string{"examples/mcp/peers"}, tests: []string{"examples/mcp/notes"}}, // of tests alone
 	"examples/mcp/clients/go": {code: []string{"client"}},
 	"examples/mcp/notes":      {},
+	"examples/mcp/play":       {code: []string{"examples/mcp/clients", "examples/mcp/peers"}},
 	"examples/mcp/peers":      {},
 	"examples/mcp/server":     {code: []string{"examples/mcp/notes"}},
 

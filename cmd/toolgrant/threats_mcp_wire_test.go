@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,12 +33,6 @@ const (
 	noVerb    = "405/405/null"
 )
 
-// theID stands in an attack for the JSON-RPC id, which no two requests share, or
-// the server could not tell them apart. It has as many bytes.
-const theID = "IDIDID"
-
-func idOf(n int) string { return strconv.Itoa(100_000 + n) }
-
 // four are the ways in which attacks on MCP routes are sent.
 var four = []way{fixedLength, chunkedBody, twoWrites, overHTTP2}
 
@@ -46,14 +41,15 @@ var four = []way{fixedLength, chunkedBody, twoWrites, overHTTP2}
 // denials by JSON-RPC. Each runs what it runs in the same process.
 type rpcTarget struct {
 	*mcpWorld
-	inTask  string
-	tokens  map[string]string // server -> token with a live grant of its write_note
-	held    map[string]string // server -> that grant
-	self    map[string]string // server -> identity token for it: no grant
-	session string            // of corp/report-bot's, at legacy
-	other   string            // of another agent's, there
-	sent    int               // requests so far
-	arrived int               // those of them that reached a server
+	inTask   string
+	tokens   map[string]string // server -> token with a live grant of its write_note
+	held     map[string]string // server -> that grant
+	self     map[string]string // server -> identity token for it: no grant
+	session  string            // of corp/report-bot's, at legacy
+	other    string            // of another agent's, there
+	sessions []string          // that may have been opened
+	sent     int               // requests so far
+	arrived  int               // those of them that reached a server
 }
 
 // anotherServer is notesServer by another name.
@@ -72,6 +68,15 @@ func openRPCTarget(t *testing.T) *rpcTarget {
 		m.buy(server, 15*time.Minute)
 		m.self[server] = m.identity("report-bot", "https://"+server+".internal/mcp", "reporting")
 	}
+	t.Cleanup(func() { // or the server keeps them for minutes
+		for _, id := range m.sessions {
+			req, _ := http.NewRequest("DELETE", "http://"+m.upstream+"/", nil)
+			req.Header.Set("Mcp-Session-Id", id)
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				resp.Body.Close()
+			}
+		}
+	})
 	m.session = m.begin(t, "legacy", m.tokens["legacy"])
 	m.other = m.begin(t, "legacy", m.identity("other-bot", "https://legacy.internal/mcp", "reporting"))
 	return m
@@ -95,7 +100,8 @@ func (m *rpcTarget) begin(t *testing.T, server, token string) string {
 	hello := s.attack("", "initialize", helloParams)
 	hello.fields = s.fields(token, "initialize")
 	got := m.one(t, hello, fixedLength)
-	if s.session = got.header.Get("Mcp-Session-Id"); got.status != 200 || s.session == "" {
+	s.session = got.header.Get("Mcp-Session-Id")
+	if m.sessions = append(m.sessions, s.session); got.status != 200 || s.session == "" {
 		t.Fatalf("initialize: %d %s", got.status, got.body)
 	}
 	ready := s.attack("", "", "")
@@ -114,12 +120,6 @@ func (m *rpcTarget) one(t *testing.T, a attack, w way) answer {
 	m.sent, m.arrived = m.sent+1, m.arrived+1
 	a = a.numbered(m.sent - 1)
 	return a.send(t, m.front, w, mark(m.sent-1))
-}
-
-// numbered is the n-th attack that is sent.
-func (a attack) numbered(n int) attack {
-	a.body, a.http1 = strings.ReplaceAll(a.body, theID, idOf(n)), strings.ReplaceAll(a.http1, theID, idOf(n))
-	return a
 }
 
 // speaker is how an agent speaks to a server.
@@ -195,18 +195,10 @@ func (s speaker) good() good {
 // them, and holds what came of each.
 func (s speaker) hold(t *testing.T, attacks []attack) {
 	t.Helper()
-	for _, way := range four {
-		began := time.Now()
-		defer func() { t.Log(way.name, time.Since(began)) }()
-		var sendable []attack
-		first := s.sent
-		for _, a := range attacks {
-			if a.in(way) {
-				sendable = append(sendable, a.numbered(s.sent))
-				s.sent++
-			}
-		}
-		sendAll(t, s.front, way, sendable, first, func(t *testing.T, i int, got answer) { s.judge(t, sendable[i], got, first+i) })
+	shots := fire(t, s.front, attacks, four, s.sent)
+	s.sent += len(shots)
+	for _, shot := range shots {
+		t.Run(shot.name+"/"+shot.way.name, func(t *testing.T) { s.judge(t, shot.attack, shot.got, shot.n) })
 	}
 	// A request that hid in another would be one more, without a mark of ours.
 	if n := s.seen.count(); n != s.arrived {
@@ -221,6 +213,7 @@ func (s speaker) hold(t *testing.T, attacks []attack) {
 func (s speaker) judge(t *testing.T, a attack, got answer, n int) {
 	t.Helper()
 	said, byDoor := saidBy(got, n)
+	s.sessions = append(s.sessions, got.header.Get("Mcp-Session-Id"))
 	wants := strings.Fields(a.want)
 	reached := !byDoor && (got.status >= 200 && got.status < 300 || slices.Contains(wants, "ran"))
 	switch status, _, _ := strings.Cut(said, "/"); {

@@ -127,6 +127,18 @@ func (a *attack) in(w way) bool {
 	return true
 }
 
+// theID stands in an attack for a JSON-RPC id, which no two requests share, or an
+// MCP server could not tell them apart. It has as many bytes.
+const theID = "IDIDID"
+
+func idOf(n int) string { return strconv.Itoa(100_000 + n) }
+
+// numbered is the attack with the n-th id.
+func (a attack) numbered(n int) attack {
+	a.body, a.http1 = strings.ReplaceAll(a.body, theID, idOf(n)), strings.ReplaceAll(a.http1, theID, idOf(n))
+	return a
+}
+
 // bodyAt is where the head of a request of HTTP/1.1 ends.
 func bodyAt(text string) int {
 	if i := strings.Index(text, "\r\n\r\n"); i >= 0 {
@@ -135,35 +147,48 @@ func bodyAt(text string) int {
 	return len(text)
 }
 
-// sendAll sends the attacks, and then puts each answer to judge, in a subtest of
-// its own. The i-th has the mark first+i.
-func sendAll(t *testing.T, front string, w way, attacks []attack, first int, judge func(t *testing.T, i int, got answer)) {
+// shot is an attack that is sent in one way.
+type shot struct {
+	attack
+	way way
+	n   int // it has the mark of
+	got answer
+}
+
+// fire sends all that can be said in each of the ways, the first with the mark
+// of from.
+func fire(t *testing.T, front string, attacks []attack, ways []way, from int) []shot {
 	t.Helper()
-	answers := make([]answer, len(attacks))
+	var shots []shot
+	for _, a := range attacks {
+		for _, w := range ways {
+			if a.in(w) {
+				n := from + len(shots)
+				shots = append(shots, shot{attack: a.numbered(n), way: w, n: n})
+			}
+		}
+	}
 	var wg sync.WaitGroup
-	room := make(chan struct{}, 32)
-	for i, a := range attacks { // at once: Envoy takes a second to hang up
+	room := make(chan struct{}, 64)
+	for i := range shots { // at once: Envoy takes a second to hang up
 		room <- struct{}{}
 		wg.Go(func() {
-			answers[i] = a.send(t, front, w, mark(first+i))
+			shots[i].got = shots[i].send(t, front, shots[i].way, mark(shots[i].n))
 			<-room
 		})
 	}
 	wg.Wait()
-	for i, a := range attacks {
-		t.Run(a.name+"/"+w.name, func(t *testing.T) { judge(t, i, answers[i]) })
-	}
+	return shots
 }
 
 // hold sends attacks, over each protocol that can say them, and holds what came
-// of each.
+// of each, in a subtest of its own.
 func (w *target) hold(t *testing.T, attacks []attack) {
 	t.Helper()
-	for _, way := range []way{fixedLength, overHTTP2} {
-		sendable := slices.DeleteFunc(slices.Clone(attacks), func(a attack) bool { return !a.in(way) })
-		first := w.sent
-		w.sent += len(sendable)
-		sendAll(t, w.front, way, sendable, first, func(t *testing.T, i int, got answer) { w.judge(t, sendable[i], got, mark(first+i)) })
+	shots := fire(t, w.front, attacks, []way{fixedLength, overHTTP2}, w.sent)
+	w.sent += len(shots)
+	for _, s := range shots {
+		t.Run(s.name+"/"+s.way.name, func(t *testing.T) { w.judge(t, s.attack, s.got, mark(s.n)) })
 	}
 	// A request that hid in another would be one more, without a mark of ours.
 	if n := w.tool.calls(); n != w.ran {
