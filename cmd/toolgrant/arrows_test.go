@@ -47,14 +47,15 @@ var rooms = map[string]arrows{
 
 	"cmd/toolgrant": {code: append([]string{"authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
-	"examples/demo":    {code: []string{"client"}},
+	"examples/demo":    {code: []string{"examples/stage"}},
 	"examples/reports": {},
+	"examples/stage":   {},
 
-	"examples/mcp/clients":    {code: []string{"examples/mcp/peers"}, tests: []string{"examples/mcp/notes"}}, // of tests alone
+	"examples/mcp/clients":    {code: []string{"examples/mcp/peers", "examples/stage"}, tests: []string{"examples/mcp/notes"}}, // of tests alone
 	"examples/mcp/clients/go": {code: []string{"client"}},
 	"examples/mcp/notes":      {},
-	"examples/mcp/play":       {code: []string{"examples/mcp/clients", "examples/mcp/peers"}},
-	"examples/mcp/peers":      {},
+	"examples/mcp/play":       {code: []string{"examples/mcp/clients", "examples/mcp/peers", "examples/stage"}},
+	"examples/mcp/peers":      {code: []string{"examples/stage"}},
 	"examples/mcp/server":     {code: []string{"examples/mcp/notes"}},
 
 	"examples/reports/tool": {code: []string{"examples/reports"}},

@@ -29,8 +29,7 @@ type mcpServer struct {
 	url, host string
 
 	mu    sync.Mutex
-	verbs map[string]int         // HTTP method -> requests
-	heads map[string]http.Header // JSON-RPC method of the last requests -> headers
+	verbs map[string]int // HTTP method -> requests
 }
 
 func startMCP(t *testing.T, opts *sdk.ServerOptions, how *sdk.StreamableHTTPOptions, tools ...*sdk.Tool) *mcpServer {

@@ -13,48 +13,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
+
+	"github.com/toolgrant/toolgrant/examples/stage"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
-	defer stop()
-	err := run(ctx)
-	interrupted := ctx.Err() != nil
-	stop()
-	switch {
-	case err == nil:
-		return
-	case interrupted:
-		fmt.Fprintln(os.Stderr, "demo: interrupted; everything that it started has been stopped")
-		os.Exit(130)
-	}
-	fmt.Fprintln(os.Stderr, "demo:", err)
-	os.Exit(1)
-}
+func main() { os.Exit(stage.Main("demo", run)) }
 
 func run(ctx context.Context) (err error) {
-	bin, err := filepath.Abs(".bin")
+	st, err := stage.Open(stage.Config{
+		Example:  "examples/reports",
+		Programs: []string{"reports-tool"},
+		Temp:     "toolgrant-demo-",
+		Missing:  "start it with `make demo` in the project's folder: it builds the programs and finds Envoy",
+	})
 	if err != nil {
 		return err
 	}
-	st := &stage{toolgrant: filepath.Join(bin, "toolgrant"), tool: filepath.Join(bin, "reports-tool"), envoy: os.Getenv("ENVOY")}
-	for _, program := range []string{st.toolgrant, st.tool} {
-		if _, err := os.Stat(program); err != nil || st.envoy == "" {
-			return errors.New("start it with `make demo` in the project's folder: it builds the programs and finds Envoy")
-		}
-	}
-	if st.dir, err = os.MkdirTemp("", "toolgrant-demo-"); err != nil {
-		return err
-	}
-	defer func() {
-		st.stop()
-		err = errors.Join(err, os.RemoveAll(st.dir))
-	}()
-	if err := st.build(ctx); err != nil {
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if err := st.Build(ctx, map[string][]string{
+		"planner":    {"--agent", "planner", "--group", "orchestrators", "--audience", "toolgrant"},
+		"report-bot": {"--agent", "report-bot", "--group", "reporting", "--audience", "toolgrant"},
+	}); err != nil {
 		return fmt.Errorf("setting the stage: %w", err)
 	}
-	return st.play(ctx)
+	return script{st}.play(ctx)
 }

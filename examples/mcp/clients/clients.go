@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/toolgrant/toolgrant/examples/mcp/peers"
+	"github.com/toolgrant/toolgrant/examples/stage"
 )
 
 //go:embed python typescript
@@ -131,7 +132,7 @@ func Open(cmd *exec.Cmd) (*Session, error) {
 	}
 	s := &Session{cmd: cmd, in: in, answers: make(chan []byte)}
 	cmd.Stderr = &s.stderr
-	cmd.SysProcAttr = peers.DieWithParent()
+	cmd.SysProcAttr = stage.DieWithParent()
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

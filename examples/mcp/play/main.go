@@ -14,55 +14,47 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 
 	"github.com/toolgrant/toolgrant/examples/mcp/clients"
 	"github.com/toolgrant/toolgrant/examples/mcp/peers"
+	"github.com/toolgrant/toolgrant/examples/stage"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
-	defer stop()
-	err := run(ctx)
-	interrupted := ctx.Err() != nil
-	stop()
-	switch {
-	case err == nil:
-		return
-	case interrupted:
-		fmt.Fprintln(os.Stderr, "play: interrupted; everything that it started has been stopped")
-		os.Exit(130)
-	}
-	fmt.Fprintln(os.Stderr, "play:", err)
-	os.Exit(1)
-}
+const missing = "start it with `make demo-mcp` in the project's folder: it builds the programs, and finds Envoy and the MCP parts"
+
+func main() { os.Exit(stage.Main("play", run)) }
 
 func run(ctx context.Context) (err error) {
-	bin, err := filepath.Abs(".bin")
+	parts := os.Getenv("TOOLGRANT_MCP_PEERS")
+	if parts == "" {
+		return errors.New(missing)
+	}
+	st, err := stage.Open(stage.Config{
+		Example:  "examples/mcp",
+		Programs: []string{"mcp-server", "mcp-client"},
+		Temp:     "toolgrant-mcp-",
+		Missing:  missing,
+	})
 	if err != nil {
 		return err
 	}
-	parts := os.Getenv("TOOLGRANT_MCP_PEERS")
-	st := &stage{toolgrant: filepath.Join(bin, "toolgrant"), server: filepath.Join(bin, "mcp-server"), envoy: os.Getenv("ENVOY")}
-	for _, program := range []string{st.toolgrant, st.server, filepath.Join(bin, "mcp-client")} {
-		if _, err := os.Stat(program); err != nil || st.envoy == "" || parts == "" {
-			return errors.New("start it with `make demo-mcp` in the project's folder: it builds the programs, and finds Envoy and the MCP parts")
-		}
-	}
-	if st.dir, err = os.MkdirTemp("", "toolgrant-mcp-"); err != nil {
+	defer func() { err = errors.Join(err, st.Close()) }()
+	shelf, err := clients.Lay(st.Dir, peers.Folder(parts), st.Program("mcp-client"))
+	if err != nil {
 		return err
 	}
-	defer func() {
-		st.stop()
-		err = errors.Join(err, os.RemoveAll(st.dir))
-	}()
-	if st.shelf, err = clients.Lay(st.dir, peers.Folder(parts), filepath.Join(bin, "mcp-client")); err != nil {
-		return err
-	}
-	if err := st.build(ctx); err != nil {
+	// The agent has a token for the broker, and one for the MCP server's baseline.
+	if err := st.Build(ctx, map[string][]string{
+		"planner":      {"--agent", "planner", "--group", "orchestrators", "--audience", "toolgrant"},
+		"scribe":       {"--agent", "scribe", "--group", "assistants", "--audience", "toolgrant"},
+		"scribe-notes": {"--agent", "scribe", "--audience", st.Front + "/mcp"},
+	}); err != nil {
 		return fmt.Errorf("setting the stage: %w", err)
 	}
-	return st.play(ctx)
+	tap, err := openTap(st.Front)
+	if err != nil {
+		return fmt.Errorf("setting the stage: %w", err)
+	}
+	defer tap.srv.Close()
+	return (&script{Stage: st, shelf: shelf, tap: tap}).play(ctx)
 }

@@ -2,23 +2,22 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/toolgrant/toolgrant/examples/mcp/clients"
+	"github.com/toolgrant/toolgrant/examples/stage"
 )
 
-// script is the story as it goes on: what went wrong is kept.
+// script is the story as it goes on.
 type script struct {
-	*stage
-	step   int
-	open   []*clients.Session
-	failed []string
+	*stage.Stage
+	shelf *clients.Shelf
+	tap   *tap // by which the clients call Envoy
+	open  []*clients.Session
 }
 
 // Steps of the clients.
@@ -30,8 +29,7 @@ const (
 	eraseByName = `call call_tool {"name":"delete_note","arguments":{"note":"work/standup"}}`
 )
 
-func (st *stage) play(ctx context.Context) error {
-	s := &script{stage: st}
+func (s *script) play(ctx context.Context) error {
 	defer func() {
 		for _, c := range s.open {
 			_ = c.Close()
@@ -43,17 +41,17 @@ toolgrant and MCP. Everything below really runs, on this machine alone:
   Envoy in front of the server at %s/mcp · clients of the Go, Python and TypeScript SDKs
   two identities: planner (orchestrators), scribe (assistants)
 For each message that a client sends there is a line with what Envoy answered; "client:" is what the client made of it.
-`, st.broker, st.front)
+`, s.Broker, s.Front)
 
-	s.tell("The catalogue pins what the server says of its tools. The server is asked: nothing has drifted.")
-	drift, err := s.cli(ctx, "", "catalogue", "diff", "--config", s.path("toolgrant.yaml"))
+	s.Tell("The catalogue pins what the server says of its tools. The server is asked: nothing has drifted.")
+	drift, err := s.CLI(ctx, "", "catalogue", "diff", "--config", s.Path("toolgrant.yaml"))
 	if err != nil {
 		return err
 	}
 	fmt.Printf("   %s\n", drift)
 
-	s.tell("The scribe's agent starts without a task. At baseline it sees the tools, and reads; it does not write.")
-	baseline := []string{"TOOLGRANT_TASK=", "TOOLGRANT_BASELINE_TOKEN_FILE=" + st.path("scribe-notes.jwt")}
+	s.Tell("The scribe's agent starts without a task. At baseline it sees the tools, and reads; it does not write.")
+	baseline := []string{"TOOLGRANT_TASK=", "TOOLGRANT_BASELINE_TOKEN_FILE=" + s.Path("scribe-notes.jwt")}
 	python, err := s.client(clients.Python, "2026-07-28", baseline)
 	if err != nil {
 		return err
@@ -62,13 +60,13 @@ For each message that a client sends there is a line with what Envoy answered; "
 	s.does(python, readNote, "ship the report", "")
 	s.does(python, writeNote, "", "no_grant")
 
-	s.tell("The planner starts a task. The same agent with that task: its client asks the broker for write_note\nby itself, and puts the token on what it sends.")
-	task, err := s.cli(ctx, "planner", "task", "start", "--kind", "tidy-up", "--agent", "corp/scribe", "--ttl", "10m")
+	s.Tell("The planner starts a task. The same agent with that task: its client asks the broker for write_note\nby itself, and puts the token on what it sends.")
+	task, err := s.StartTask(ctx, "tidy-up", "corp/scribe")
 	if err != nil {
 		return err
 	}
 	fmt.Printf("   %s\n", task)
-	granted := []string{"TOOLGRANT_URL=" + st.broker, "TOOLGRANT_IDENTITY_TOKEN_FILE=" + st.path("scribe.jwt"),
+	granted := []string{"TOOLGRANT_URL=" + s.Broker, "TOOLGRANT_IDENTITY_TOKEN_FILE=" + s.Path("scribe.jwt"),
 		"TOOLGRANT_TASK=" + task, "TOOLGRANT_TOOLS=notes/write_note"}
 	golang, err := s.client(clients.Go, "2026-07-28", granted)
 	if err != nil {
@@ -76,10 +74,10 @@ For each message that a client sends there is a line with what Envoy answered; "
 	}
 	s.does(golang, writeNote, "written", "")
 
-	s.tell("The agent is talked into deleting the note.")
+	s.Tell("The agent is talked into deleting the note.")
 	s.does(golang, deleteNote, "", "wrong_tool")
 
-	s.tell("The server has a meta-tool that calls another one by its name. What is decided is what would run.")
+	s.Tell("The server has a meta-tool that calls another one by its name. What is decided is what would run.")
 	typescript, err := s.client(clients.TypeScript, "2026-07-28", granted)
 	if err != nil {
 		return err
@@ -87,7 +85,7 @@ For each message that a client sends there is a line with what Envoy answered; "
 	s.does(typescript, writeByName, "written", "")
 	s.does(typescript, eraseByName, "", "wrong_tool")
 
-	s.tell("A client of an older revision has a session, which is bound to its agent.")
+	s.Tell("A client of an older revision has a session, which is bound to its agent.")
 	python1, err := s.client(clients.Python1, "2025-11-25", granted)
 	if err != nil {
 		return err
@@ -98,8 +96,8 @@ For each message that a client sends there is a line with what Envoy answered; "
 	}
 	s.took()
 
-	s.tell("Another task, with grants of five seconds. The client goes on for seven, and renews them by itself.")
-	errand, err := s.cli(ctx, "planner", "task", "start", "--kind", "tidy-up", "--agent", "corp/scribe", "--ttl", "10m")
+	s.Tell("Another task, with grants of five seconds. The client goes on for seven, and renews them by itself.")
+	errand, err := s.StartTask(ctx, "tidy-up", "corp/scribe")
 	if err != nil {
 		return err
 	}
@@ -114,51 +112,21 @@ For each message that a client sends there is a line with what Envoy answered; "
 	}
 	s.does(short, writeNote, "written", "")
 
-	s.tell("The planner ends the first task. Its clients still run, their tokens still have minutes: nothing more is\nwritten. What the agent may at baseline, it may still.")
-	if _, err := s.cli(ctx, "planner", "task", "end", task); err != nil {
+	s.Tell("The planner ends the first task. Its clients still run, their tokens still have minutes: nothing more is\nwritten. What the agent may at baseline, it may still.")
+	if _, err := s.CLI(ctx, "planner", "task", "end", task); err != nil {
 		return err
 	}
 	s.does(golang, writeNote, "", "task_ended")
 	s.does(typescript, writeByName, "", "task_ended")
 	s.does(python, readNote, "shipped", "")
 
-	s.tell("What the server really ran, by its own log. No credential reached it; calls 5 and 6 had another grant each.")
+	s.Tell("What the server really ran, by its own log. No credential reached it; calls 5 and 6 had another grant each.")
 	grants := s.logged("read_note", "write_note", "write_note", "write_note", "write_note", "write_note", "read_note")
 	if len(grants) == 7 && (grants[4] == grants[5] || grants[4] == "") {
-		s.failed = append(s.failed, "the grant of five seconds was not renewed")
+		s.Failed("the grant of five seconds was not renewed")
 	}
 
-	s.tell("What is on record: one line for each decision of either door, each chained to the one before.")
-	out, err := s.cli(ctx, "", "audit", "verify", s.path("run/audit.jsonl"))
-	if err != nil {
-		return err
-	}
-	fmt.Println("   " + strings.ReplaceAll(out, "\n", "\n   "))
-
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if len(s.failed) > 0 {
-		return errors.New("this did not go as it should:\n  " + strings.Join(s.failed, "\n  "))
-	}
-	fmt.Println("\nAll as it should be. Next: examples/mcp/README.md, and the five lines that a client needs.")
-	return nil
-}
-
-// tell says what comes next.
-func (s *script) tell(text string) {
-	s.step++
-	fmt.Printf("\n%d. %s\n", s.step, strings.ReplaceAll(text, "\n", "\n   "))
-}
-
-// cli shows a command and runs it.
-func (s *script) cli(ctx context.Context, as string, args ...string) (string, error) {
-	prompt := ""
-	if as != "" {
-		prompt = "[" + as + "] "
-	}
-	fmt.Printf("   %s$ toolgrant %s\n", prompt, strings.ReplaceAll(strings.Join(args, " "), s.dir+string(os.PathSeparator), ""))
-	return s.run(ctx, as, args...)
+	return s.End(ctx, "examples/mcp/README.md, and the five lines that a client needs.")
 }
 
 // client starts the client of an SDK as the scribe's agent.
@@ -180,7 +148,7 @@ func (s *script) does(c *clients.Session, step, ok, reason string) {
 	answer, err := c.Do(step)
 	seen := s.took()
 	wrong := func(what string) {
-		s.failed = append(s.failed, fmt.Sprintf("step %d: %s: %s", s.step, step, what))
+		s.Failed("step %d: %s: %s", s.Step, step, what)
 	}
 	if err != nil {
 		fmt.Println("     client:", err)
@@ -207,7 +175,7 @@ func (s *script) does(c *clients.Session, step, ok, reason string) {
 func (s *script) goOn(ctx context.Context, c *clients.Session, span time.Duration) error {
 	for end := time.Now().Add(span); time.Now().Before(end); {
 		if answer, err := c.Do("tools"); err != nil || answer.OK == nil {
-			s.failed = append(s.failed, fmt.Sprintf("step %d: tools: %s %v", s.step, answer, err))
+			s.Failed("step %d: tools: %s %v", s.Step, answer, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -234,16 +202,20 @@ var ranTool = regexp.MustCompile(`^tool=(\w+) authorization=false (?:.* x-grant-
 // credential reached one. It returns the grant of each, "" for none.
 func (s *script) logged(want ...string) (grants []string) {
 	var ran []string
-	for _, line := range s.ranCalls() {
+	for line := range strings.Lines(s.ToolLog()) {
+		_, line, ok := strings.Cut(strings.TrimSpace(line), "msg=ran ")
+		if !ok {
+			continue
+		}
 		fmt.Println("   server:", line)
 		if m := ranTool.FindStringSubmatch(line); m != nil {
 			ran, grants = append(ran, m[1]), append(grants, m[2])
 		} else {
-			s.failed = append(s.failed, "the server ran something else: "+line)
+			s.Failed("the server ran something else: %s", line)
 		}
 	}
 	if !slices.Equal(ran, want) {
-		s.failed = append(s.failed, fmt.Sprintf("the server ran %v, not %v", ran, want))
+		s.Failed("the server ran %v, not %v", ran, want)
 	}
 	return grants
 }

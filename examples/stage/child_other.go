@@ -1,9 +1,9 @@
 //go:build !linux
 
-package peers
+package stage
 
 import "syscall"
 
 // DieWithParent has the kernel end a program when the thread that started it ends,
 // where the system can.
-func DieWithParent() *syscall.SysProcAttr { return nil }
+func DieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
