@@ -93,6 +93,10 @@ func TestEvents(t *testing.T) {
 			}
 		}
 	}
+	late := "data: 01234567890123456789\n\n\xef\xbb\xbfdata: b\n\ndata: c\n\n" // a mark that does not stand at the beginning
+	if diff := cmp.Diff(lesson{Out: late, Learnt: []string{"c"}, TooLarge: 1}, watchAll(t, 20, late)); diff != "" {
+		t.Errorf("behind what is too large (-want +got):\n%s", diff)
+	}
 	mixed := "data: a\r\ndata: b\n\rdata: c\r\n\r\n\rdata: d\r\r"
 	if diff := cmp.Diff(lesson{Out: mixed, Learnt: []string{"a\nb", "c", "d"}}, watchAll(t, 100, mixed)); diff != "" {
 		t.Errorf("mixed line ends (-want +got):\n%s", diff)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -109,7 +110,7 @@ func (a *answer) begin(res *http.Response) error {
 		return nil
 	}
 	a.begun = true
-	passOn(a.w.Header(), res.Header)
+	maps.Copy(a.w.Header(), endToEnd(res.Header))
 	a.w.WriteHeader(res.StatusCode)
 	return a.flush()
 }
@@ -190,18 +191,6 @@ func forwarded(from http.Header) http.Header {
 		h["User-Agent"] = nil // else net/http names itself
 	}
 	return h
-}
-
-// passOn fills in the answer's head.
-func passOn(to, from http.Header) {
-	for name, values := range endToEnd(from) {
-		to[name] = values
-	}
-	for _, name := range []string{"Content-Type", "Date"} {
-		if _, ok := to[name]; !ok {
-			to[name] = nil // else net/http makes one up
-		}
-	}
 }
 
 // errRefused is that of every answer that the client must not get.

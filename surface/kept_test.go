@@ -174,8 +174,58 @@ func TestManyPasses(t *testing.T) {
 		if !u.take(mcp.Pass{Decision: fmt.Sprint("late", i), Agent: "a", Ends: late}, start.Add(10*time.Second)) {
 			t.Fatalf("late %d is not taken", i)
 		}
+		if n := len(u.ends); i == 0 && n != 1000-maxForgotten+1 {
+			t.Fatalf("%d are remembered after the first, want %d", n, 1000-maxForgotten+1)
+		}
 	}
 	if n := len(u.ends); n > 1000/(maxForgotten-1)+1 {
 		t.Errorf("%d are remembered", n)
+	}
+}
+
+func TestNobodyEntersWhatIsClosed(t *testing.T) {
+	g := newGate(2, 2)
+	if !g.enter("a") {
+		t.Fatal("there is no room")
+	}
+	closed := make(chan struct{})
+	go func() { g.close(); close(closed) }()
+	eventually(t, "it is shut", func() bool {
+		entered := g.enter("b")
+		if entered {
+			g.leave("b")
+		}
+		return !entered
+	})
+	select {
+	case <-closed:
+		t.Error("close did not wait")
+	default:
+	}
+	g.leave("a")
+	<-closed
+	if g.enter("a") {
+		t.Error("it is open again")
+	}
+}
+
+// Sessions live by their use, tasks from their start.
+func TestWhatASurfaceRemembers(t *testing.T) {
+	now := time.Now()
+	s := New(Config{Now: func() time.Time { return now }})
+	s.sessions.put(now, key{"s", "1"}, "a", "a")
+	s.tasks.put(now, key{"s", "1"}, "a", Task{Agent: "a"})
+	for hours := 20; hours < 100; hours += 20 {
+		now = now.Add(20 * time.Hour)
+		if agent, ok := s.Session("s", "1"); agent != "a" || !ok {
+			t.Errorf("after %d h: the session is %q's", hours, agent)
+		}
+		if _, ok := s.Task("s", "1"); ok != (hours < 24) {
+			t.Errorf("after %d h: the task is known: %v", hours, ok)
+		}
+	}
+	now = now.Add(24 * time.Hour)
+	if _, ok := s.Session("s", "1"); ok {
+		t.Error("the session is known after a day without use")
 	}
 }

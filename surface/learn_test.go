@@ -72,6 +72,7 @@ func TestTasksAreLearnt(t *testing.T) {
 		"events ext":      {mcp.Rev20260728, "text/event-stream;charset=utf-8", "", "data: " + extension + "\n\n", true, 0},
 		"open event":      {mcp.Rev20251125, "text/event-stream", "", "data: " + core, true, 0},
 		"after another":   {mcp.Rev20251125, "text/event-stream", "", "data: {\ndata: \n\ndata: []]\n\ndata: " + core + "\n\n", true, 1},
+		"empty":           {mcp.Rev20251125, "application/json", "", "", false, 1},
 		"none":            {mcp.Rev20251125, "application/json", "", `{"result":{"content":[]}}`, false, 0},
 		"too old":         {mcp.Rev20250618, "application/json", "", core, false, 0},
 		"other type":      {mcp.Rev20251125, "text/plain", "", core, false, 0},
@@ -134,7 +135,11 @@ func TestTasksAreTheirCallers(t *testing.T) {
 		if kind == "text/event-stream" {
 			body = before + "data: " + core + "\n\ndata: {}\n\n"
 		}
-		w := newWorld(t, Config{}, answerWith(kind, body))
+		w := newWorld(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			w.(http.Flusher).Flush() // chunked: how much will come is not said
+			_, _ = io.WriteString(w, body)
+		})
 		first := call("agent-a", mcp.Rev20251125)
 		for range 2 { // the same call may hear of its task again
 			if _, got, err := w.send(first); got != body || err != nil {

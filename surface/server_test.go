@@ -1,6 +1,8 @@
 package surface
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -126,13 +128,29 @@ func TestRunFinishesWhatIsUnderWay(t *testing.T) {
 
 // What does not end by itself is cut, and has ended when Close returns.
 func TestCloseCuts(t *testing.T) {
-	cancelled := make(chan struct{})
+	cancelled := make(chan struct{}, 2)
 	w := newWorld(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
-		close(cancelled)
+		cancelled <- struct{}{}
 	})
+	// One client says more after its message: then net/http does not notice that
+	// the connection is closed.
+	c, err := net.Dial("unix", w.server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\n%s: %s\r\nContent-Length: 2\r\n\r\n{}", mcp.PassHeader, w.pass(mcp.Pass{})); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 200 {
+		t.Fatalf("%v", err)
+	}
+	if _, err := io.WriteString(c, "POST"); err != nil {
+		t.Fatal(err)
+	}
 	res := w.open(w.request(w.pass(mcp.Pass{}), "{}"))
 	began := time.Now()
 	if err := w.server.Close(); err != nil {
@@ -144,6 +162,7 @@ func TestCloseCuts(t *testing.T) {
 	if took := time.Since(began); took > patience {
 		t.Errorf("it took %v", took)
 	}
+	<-cancelled
 	<-cancelled
 	if _, err := io.ReadAll(res.Body); err == nil {
 		t.Error("a cut answer looks like a whole one")

@@ -159,7 +159,7 @@ func (s *Surface) serve(w http.ResponseWriter, r *http.Request) {
 	a := &answer{pass: pass, w: w, control: http.NewResponseController(w)}
 	_ = a.control.SetWriteDeadline(time.Now().Add(left + lateTime)) // a client that does not read
 
-	body, status := s.body(a, r)
+	body, status := s.body(w, r)
 	if status != 0 {
 		w.WriteHeader(status)
 		return
@@ -192,16 +192,14 @@ func (s *Surface) admit(r *http.Request) (mcp.Pass, *catalog.Server, bool) {
 
 // body reads the request's, which Envoy has whole: the check saw all of it. The
 // status is 0, or the one to answer.
-func (s *Surface) body(a *answer, r *http.Request) ([]byte, int) {
-	b, err := io.ReadAll(http.MaxBytesReader(a.w, r.Body, int64(s.cfg.MaxBody)))
+func (s *Surface) body(w http.ResponseWriter, r *http.Request) ([]byte, int) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, http.StatusRequestEntityTooLarge
 	}
 	if err != nil {
 		return nil, http.StatusBadRequest
 	}
-	// The server's time to read is over, or it would end the exchange.
-	_ = a.control.SetReadDeadline(time.Time{})
 	return b, 0
 }
 

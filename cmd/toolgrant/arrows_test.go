@@ -43,7 +43,7 @@ var rooms = map[string]arrows{
 	"broker":     {code: doors},
 	"authz":      {code: append([]string{"authz/mcp"}, doors...), tests: []string{"envoy"}},
 	"authz/mcp":  {code: []string{"strictjson"}},
-	"surface":    {code: []string{"audit", "authz/mcp", "catalog", "grants", "strictjson"}},
+	"surface":    {code: []string{"authz/mcp", "catalog", "strictjson"}},
 
 	"cmd/toolgrant": {code: append([]string{"authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
