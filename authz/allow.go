@@ -47,9 +47,10 @@ func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 	if pass := d.pass(c, v); pass != "" {
 		set = append(set, header(mcp.PassHeader, pass))
 	}
-	if m := c.call.message; m != nil && m.Method.Name == http.MethodDelete && m.Session != "" {
-		d.cfg.Watched.EndSession(c.call.server.ID, m.Session) // and if the server refuses, its client starts a new one
+	if m := c.call.message; m != nil && m.Method.Stream {
+		set = append(set, header(StreamHeader, "1"))
 	}
+	d.remember(c, v)
 	// Removal wins over setting: a name is in one list alone. (Setting replaces
 	// every copy that a client sent.)
 	remove = slices.DeleteFunc(remove, func(name string) bool {
@@ -61,6 +62,29 @@ func (d *Door) allowed(c *check, v verdict) *authv3.CheckResponse {
 			Headers: set, HeadersToRemove: remove,
 		}},
 		DynamicMetadata: d.metadata(c, v),
+	}
+}
+
+// StreamHeader tells Envoy that a message's answer is a stream, which has
+// connections of its own. Envoy strips it from what clients send, because of its
+// prefix.
+const StreamHeader = contextPrefix + "stream"
+
+// remember keeps what later messages of a session depend on, before this one is
+// let through.
+func (d *Door) remember(c *check, v verdict) {
+	m := c.call.message
+	if m == nil || m.Session == "" {
+		return
+	}
+	if m.Method.Name == http.MethodDelete {
+		d.cfg.Watched.EndSession(c.call.server.ID, m.Session) // and if the server refuses, its client starts a new one
+		return
+	}
+	for _, live := range v.under {
+		if m.Method.Name == mcp.ToolsCall && d.keeps(live.Grant()) {
+			d.cfg.Watched.PinSession(c.call.server.ID, m.Session)
+		}
 	}
 }
 
@@ -103,18 +127,17 @@ func (d *Door) pass(c *check, v verdict) string {
 	watched := m.Method.Name == "initialize"
 	for i := range c.call.asks {
 		if t := c.call.asks[i].tool; t != nil && t.Tasks {
-			watched, p.Tool = true, t.ID
+			watched = true
 		}
 	}
 	if !watched {
 		return ""
 	}
-	if v.held {
-		p.Grant = v.grant.Grant().ID
-		if p.Tool != "" {
-			p.Tool = v.grant.Grant().Tool
-		}
+	for _, live := range v.under {
+		p.Grants = append(p.Grants, live.Grant().ID)
 	}
+	slices.Sort(p.Grants)
+	p.Grants = slices.Compact(p.Grants)
 	return d.cfg.Watched.Seal.Close(p)
 }
 

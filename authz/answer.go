@@ -20,7 +20,7 @@ import (
 func (d *Door) conclude(ctx context.Context, c *check, v verdict) *authv3.CheckResponse {
 	d.confirm(ctx, c, &v)
 	if len(c.call.asks) > 0 && c.call.asks[0].input != nil { // what was read can be large, and writing can take time
-		c.args = d.cfg.Digest(argsText(c.call.asks[0].input))
+		c.args = d.cfg.Digest(argsText(c.call.arguments()))
 		for i := range c.call.asks {
 			c.call.asks[i].input = nil
 		}
@@ -106,10 +106,10 @@ func (d *Door) record(c *check, v verdict) audit.Record {
 	}
 	if v.allow {
 		r.Outcome, r.Reason = audit.Allow, grants.None // the status is the tool's, and not known yet
-		r.Note = audit.Note(c.call.through())
+		r.Note = audit.Note(c.call.through(), c.call.retries())
 		return r
 	}
-	r.Status, r.Note = d.told(c, v).status, audit.Note(c.call.through(), v.detail, facts(c, v))
+	r.Status, r.Note = d.told(c, v).status, audit.Note(c.call.through(), c.call.retries(), c.call.notThere(), v.detail, facts(c, v))
 	return r
 }
 

@@ -138,9 +138,10 @@ type check struct {
 	began time.Time
 	now   time.Time
 
-	call   call
-	caller caller
-	args   string // digest of the call's input, once it is decided
+	call    call
+	caller  caller
+	args    string   // digest of the call's input, once it is decided
+	lacking []string // of a denial: the tools for which a grant is missing
 }
 
 // verdict is what judge found. Its zero value denies.
@@ -151,6 +152,7 @@ type verdict struct {
 	refusal  *mcp.Refusal   // of a message that is wrong in itself: its codes are told
 	grant    grants.Live    // set with held
 	held     bool           // decided by a grant; else by the baseline
+	under    []grants.Live  // all grants that it was decided by
 	rests    []grants.Live  // what must live for it: the grant, or the one that names a baseline's agent
 	left     time.Duration  // how long an allow may last, once confirmed
 	spent    []grants.Spent // by an allow
@@ -158,6 +160,11 @@ type verdict struct {
 }
 
 func deny(why grants.Reason) verdict { return verdict{why: why} }
+
+// hold makes it a verdict of the grant.
+func (v *verdict) hold(live grants.Live) {
+	v.held, v.grant, v.under = true, live, []grants.Live{live}
+}
 
 // judge decides, and spends. The order is that of the package comment.
 func (d *Door) judge(ctx context.Context, c *check, req *authv3.CheckRequest) verdict {
@@ -194,9 +201,11 @@ func (d *Door) judgeAll(ctx context.Context, c *check) verdict {
 		}
 		if !v.allow {
 			whole.giveBack()
+			c.lacking = d.lacking(ctx, c, i, v)
 			return v
 		}
 		v.rests = append(whole.rests, v.rests...)
+		v.under = append(whole.under, v.under...)
 		v.spent = append(whole.spent, v.spent...)
 		v.decision.Policies = union(whole.decision.Policies, v.decision.Policies)
 		if !v.held && whole.held {

@@ -18,7 +18,8 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 	if why != grants.None {
 		return deny(why)
 	}
-	v := verdict{grant: live, held: true, rests: []grants.Live{live}}
+	v := verdict{rests: []grants.Live{live}}
+	v.hold(live)
 	if v.why, v.detail = d.matchesTool(c, live, c.call.at.tool.ID); v.why != grants.None {
 		return v
 	}
@@ -28,7 +29,7 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 			return v
 		}
 	}
-	if pinned(live) && c.call.retry() != nil && !c.call.at.tool.Retries {
+	if c.call.retry() != nil && d.keeps(live.Grant()) {
 		v.why, v.detail = grants.ConstraintBroken, answersPastConstraints
 		return v
 	}
@@ -179,6 +180,32 @@ func (d *Door) name(c *check) verdict {
 		}
 	}
 	return verdict{}
+}
+
+// lacking are the tools for which a grant is missing, when the i-th thing that is
+// asked was refused for that: an OAuth client has to ask for all of them, and for
+// none that it need not have (RFC 6750, Section 3.1; MCP, "Scope Challenge").
+func (d *Door) lacking(ctx context.Context, c *check, i int, v verdict) []string {
+	if answers[v.why].challenge != insufficientScope || c.call.at.tool == nil {
+		return nil
+	}
+	all := []string{c.call.at.tool.ID}
+	refused := c.call.at
+	for j := range c.call.asks[i+1:] {
+		c.call.at = &c.call.asks[i+1+j]
+		id := c.call.at.tool.ID
+		if slices.Contains(all, id) || slices.ContainsFunc(c.caller.grantsFor(id), func(g grants.ID) bool {
+			_, why := d.cfg.Table.Lookup(g)
+			return why == grants.None
+		}) {
+			continue
+		}
+		if dec, err := d.ask(ctx, c, c.question(nil)); err != grants.None || dec[0].Refusal() != grants.None {
+			all = append(all, id)
+		}
+	}
+	c.call.at = refused
+	return all
 }
 
 // missing is why a verdict without a grant denies: where nothing permits what is

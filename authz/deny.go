@@ -51,7 +51,7 @@ func (d *Door) told(c *check, v verdict) denial {
 		return n
 	}
 	n.metadata = d.discovery[c.call.server.ID]
-	n.scopes = c.call.scopes()
+	n.scopes = c.lacking
 	if c.call.server.MCP == nil {
 		return n
 	}
@@ -65,30 +65,16 @@ func (d *Door) told(c *check, v verdict) denial {
 			n.data = map[string]any{"supported": no.Supported, "requested": no.Requested}
 		}
 	}
-	// A client that an HTTP error ends still learns that it has no session, and
-	// where to get a first token.
+	// A client that an HTTP error ends still learns that it has no session, where to
+	// get a first token, and that it does not speak the protocol.
 	if c.call.server.MCP.Denials == catalog.DenialsJSONRPC && n.id != nil {
-		switch n.status {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		switch {
+		case n.status == http.StatusUnauthorized, n.status == http.StatusForbidden, n.status == http.StatusTooManyRequests,
+			n.status == http.StatusServiceUnavailable, n.code == mcp.CodeParams: // arguments, which a model gets wrong
 			n.status = http.StatusOK
 		}
 	}
 	return n
-}
-
-// scopes are the tools that the request asks for: what an OAuth client has to ask
-// a token for, all in one challenge.
-func (c *call) scopes() []string {
-	var all []string
-	for i := range c.asks {
-		if t := c.asks[i].tool; t != nil && !strings.Contains(strings.Join(all, " ")+" ", t.ID+" ") {
-			all = append(all, t.ID)
-		}
-	}
-	if len(c.asks) == 0 && c.tool != nil {
-		all = append(all, c.tool.ID)
-	}
-	return all
 }
 
 func (d *Door) denied(c *check, v verdict) *authv3.CheckResponse {
@@ -169,14 +155,14 @@ func marshal(v any) []byte {
 // 9728, Section 5.1); "" for none.
 func (n denial) challenged() string {
 	out := n.challenge
-	if out == "" || n.status == http.StatusOK {
-		return ""
+	if out == "" || n.status == http.StatusOK || n.challenge == insufficientScope && len(n.scopes) == 0 {
+		return "" // or no scope would help
 	}
 	sep := " "
 	if strings.Contains(out, "=") {
 		sep = ", "
 	}
-	if n.challenge == insufficientScope && len(n.scopes) > 0 {
+	if n.challenge == insufficientScope {
 		out, sep = out+sep+"scope="+quoted(strings.Join(n.scopes, " ")), ", "
 	}
 	if n.metadata != "" {

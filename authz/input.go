@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -187,6 +188,9 @@ func conform(v any, s *catalog.Schema, at string, opaque []string) error {
 		if ok && len(s.Enum) > 0 && !slices.Contains(s.Enum, x) {
 			return fmt.Errorf("%s: not one of %s", where, strings.Join(s.Enum, ", "))
 		}
+		if ok && s.Nullable && readAsJSON(x) {
+			return fmt.Errorf("%s: a text that some servers read as JSON: null, an array or an object", where)
+		}
 	case bool:
 		ok = s.Type == "boolean"
 	case strictjson.Number:
@@ -224,6 +228,20 @@ func conform(v any, s *catalog.Schema, at string, opaque []string) error {
 		return fmt.Errorf("%s: not of type %s", where, s.Type)
 	}
 	return nil
+}
+
+// readAsJSON reports whether a server may take the text for the null, array or object
+// that it writes: the Python SDK (1.x and 2.x) decodes a text whose parameter is more
+// than a str, and keeps what is no scalar. Python reads NaN and Infinity, too.
+func readAsJSON(text string) bool {
+	text = strings.Trim(text, " \t\r\n")
+	if text == "null" {
+		return true
+	}
+	if !strings.HasPrefix(text, "[") && !strings.HasPrefix(text, "{") {
+		return false
+	}
+	return json.Valid([]byte(text)) || strings.Contains(text, "NaN") || strings.Contains(text, "Infinity")
 }
 
 // escapePointer writes a name as a JSON Pointer token (RFC 6901, Section 3).

@@ -139,7 +139,7 @@ func TestTasksAreTheirStarters(t *testing.T) {
 	tok := w.token(g)
 	r := w.want("start", legacy("notes", tok, "", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","arguments":{},"task":{"ttl":1000}}}`), "")
 	pass, good := w.seal.Open(sent(r, "x-grant-ctx-pass"), time.Now())
-	if !good || pass.Tool != "notes/slow" || pass.Grant != g.ID || pass.Agent != w.bot.ID() {
+	if !good || !slices.Equal(pass.Grants, []string{g.ID}) || pass.Agent != w.bot.ID() {
 		t.Fatalf("%v %+v", good, pass)
 	}
 	w.want("as a task of a tool that has none", legacy("notes", w.token(w.grant("notes/write")), "",
@@ -148,7 +148,7 @@ func TestTasksAreTheirStarters(t *testing.T) {
 	get := `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t1"}}`
 	w.permit["mcp:tasks/get"] = true
 	w.want("unknown", legacy("notes", tok, "", get), "no_grant")
-	w.tasks["notes t1"] = Started{Agent: w.bot.ID(), Tool: "notes/slow", Grant: g.ID}
+	w.tasks["notes t1"] = Started{Agent: w.bot.ID(), Grants: []grants.ID{g.ID}}
 	w.want("its own", legacy("notes", tok, "", get), "")
 	w.want("its agent without the grant", legacy("notes", w.identity(w.bot.Subject, "https://notes.internal/mcp"), "", get), "wrong_tool")
 	w.want("under another grant", legacy("notes", w.token(w.grant("notes/slow")), "", get), "wrong_tool")
@@ -161,7 +161,7 @@ func TestTasksAreTheirStarters(t *testing.T) {
 	w.must(w.table.Wait(t.Context(), rev))
 	w.want("after its revocation", legacy("notes", tok, "", get), "revoked")
 
-	w.tasks["notes t2"] = Started{Agent: w.bot.ID(), Tool: "notes/slow"}
+	w.tasks["notes t2"] = Started{Agent: w.bot.ID()}
 	w.want("one of the baseline", legacy("notes", w.identity(w.bot.Subject, "https://notes.internal/mcp"), "", strings.ReplaceAll(get, "t1", "t2")), "")
 }
 
@@ -226,6 +226,11 @@ func TestDenialsAsJSONRPC(t *testing.T) {
 	status("no session", int32(r.GetDeniedResponse().GetStatus().GetCode()), 404)
 	r = w.want("a notification", legacy("rpc", self, "", `{"jsonrpc":"2.0","method":"notifications/initialized"}`), "no_grant")
 	status("a notification", int32(r.GetDeniedResponse().GetStatus().GetCode()), 403)
+	r = w.want("arguments of another form", legacy("rpc", self, "", `{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"read","arguments":[]}}`), "malformed")
+	status("arguments of another form", int32(r.GetDeniedResponse().GetStatus().GetCode()), 200)
+	if a := w.answer(r); string(a.ID) != `"x"` || a.Error.Code != -32602 {
+		t.Errorf("%+v", a)
+	}
 	r = w.want("malformed", legacy("rpc", self, "", `[`+call+`]`), "malformed")
 	status("malformed", int32(r.GetDeniedResponse().GetStatus().GetCode()), 400)
 	r = w.want("unsupported", legacy("rpc", self, "", call, "mcp-protocol-version", "2025-11-25"), "mismatch")
@@ -237,10 +242,111 @@ func TestScopesOfAChallenge(t *testing.T) {
 	w := newMCPWorld(t)
 	r := w.want("a meta-tool", modern(w.identity(w.bot.Subject, "https://notes.internal/mcp"), "tools/call", "any",
 		`{"name":"any","arguments":{"name":"writeNote","arguments":{"id":"a"}}}`), "no_grant")
-	want := `Bearer error="insufficient_scope", scope="notes/any notes/write", resource_metadata="https://notes.internal/.well-known/oauth-protected-resource/mcp"`
-	if got := challengeOf(r); got != want {
-		t.Errorf("%s\nwant %s", got, want)
+	where := `, resource_metadata="https://notes.internal/.well-known/oauth-protected-resource/mcp"`
+	if got := challengeOf(r); got != `Bearer error="insufficient_scope", scope="notes/write"`+where { // any is baseline
+		t.Error(got)
 	}
+	r = w.want("two that are missing", modern(w.token(w.grant("notes/slow")), "tools/call", "deep",
+		`{"name":"deep","arguments":{"name":"writeNote","arguments":{"id":"a"}}}`), "wrong_tool")
+	if got := challengeOf(r); got != `Bearer error="insufficient_scope", scope="notes/deep notes/write"`+where {
+		t.Error(got)
+	}
+	r = w.want("one that is missing", modern(w.token(w.grant("notes/write")), "tools/call", "deep",
+		`{"name":"deep","arguments":{"name":"writeNote","arguments":{"id":"a"}}}`), "wrong_tool")
+	if got := challengeOf(r); got != `Bearer error="insufficient_scope", scope="notes/deep"`+where {
+		t.Error(got)
+	}
+	r = w.want("a method, for which no scope helps", modern(w.identity(w.bot.Subject, "https://notes.internal/mcp"), "resources/read", "a:b", `{"uri":"a:b"}`), "no_grant")
+	if got := challengeOf(r); got != "" {
+		t.Error(got)
+	}
+}
+
+// TestAnswersStayInsideConstraints: an answer in a session is refused once a call
+// went through it by a grant that pins arguments, whatever credential brings it, and
+// after the grant's end, too.
+func TestAnswersStayInsideConstraints(t *testing.T) {
+	w := newMCPWorld(t)
+	w.permit["mcp:response"] = true
+	for _, s := range []string{"notes s1", "notes s2"} {
+		w.sessions[s] = w.bot.ID()
+	}
+	answer := `{"jsonrpc":"2.0","id":1,"result":{"action":"accept","content":{"id":"b"}}}`
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"writeNote","arguments":{"id":"a"}}}`
+	self := w.identity(w.bot.Subject, "https://notes.internal/mcp")
+	g := w.grant("notes/write", func(g *grants.Grant) {
+		g.Constraints = append(g.Constraints, []byte(`{"type":"object","properties":{"id":{"type":"string","const":"a"}},"required":["id"],"additionalProperties":false}`))
+	})
+	w.want("before any call", legacy("notes", self, "s1", answer), "")
+	w.want("the call", legacy("notes", w.token(g), "s1", call), "")
+	w.want("by its grant", legacy("notes", w.token(g), "s1", answer), "constraint")
+	w.want("by another grant", legacy("notes", w.token(w.grant("notes/slow")), "s1", answer), "constraint")
+	w.want("at baseline", legacy("notes", self, "s1", answer), "constraint")
+	w.want("in another session", legacy("notes", self, "s2", answer), "")
+	rev, err := w.store.Fence(t.Context(), grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.Revoked, Until: g.Expires})
+	w.must(err)
+	w.must(w.table.Wait(t.Context(), rev))
+	w.want("after its end", legacy("notes", self, "s1", answer), "constraint")
+}
+
+// TestTaskOfAMetaTool: what a call under several grants has started ends with each
+// of them.
+func TestTaskOfAMetaTool(t *testing.T) {
+	w := newMCPWorld(t)
+	outer := w.grant("notes/deep")
+	inner := w.grant("notes/slow", func(g *grants.Grant) { g.Task = outer.Task })
+	tok := w.token(outer, inner)
+	r := w.want("start", modern(tok, "tools/call", "deep", `{"name":"deep","arguments":{"name":"slow","arguments":{}}}`), "")
+	pass, _ := w.seal.Open(sent(r, "x-grant-ctx-pass"), time.Now())
+	both := []string{outer.ID, inner.ID}
+	slices.Sort(both)
+	if !slices.Equal(pass.Grants, both) {
+		t.Fatalf("%+v, want %q", pass, both)
+	}
+	w.tasks["notes t1"] = Started{Agent: w.bot.ID(), Grants: pass.Grants}
+	get := legacy("notes", tok, "", `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t1"}}`)
+	w.want("its own", get, "")
+	w.want("with one of them", legacy("notes", w.token(inner), "", `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t1"}}`), "wrong_tool")
+	rev, err := w.store.Fence(t.Context(), grants.Fence{Scope: grants.ScopeGrant, Key: outer.ID, Why: grants.Revoked, Until: outer.Expires})
+	w.must(err)
+	w.must(w.table.Wait(t.Context(), rev))
+	w.want("after the end of one", get, "revoked")
+}
+
+// TestRecordsTellRetriesApart: what answers came with a call is in the digest.
+func TestRecordsTellRetriesApart(t *testing.T) {
+	w := newMCPWorld(t)
+	tok := w.token(w.grant("notes/write"))
+	seen := map[string]bool{}
+	for _, more := range []string{"", `,"inputResponses":{"q":{"x":1}}`, `,"inputResponses":{"q":{"x":2}}`, `,"requestState":"s"`} {
+		w.want(more, modern(tok, "tools/call", "writeNote", `{"name":"writeNote","arguments":{"id":"a"}`+more+`}`), "")
+		r := w.last()
+		if seen[r.Args] || (more != "") != strings.Contains(r.Note, "a retry") {
+			t.Errorf("%s: %+v", more, r)
+		}
+		seen[r.Args] = true
+	}
+	w.want("unknown", modern(tok, "tools/call", "purge", `{"name":"purge"}`), "unknown_tool")
+	if r := w.last(); !strings.Contains(r.Note, `asked for "purge"`) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestTextsThatAreJSON: a text that a server might read as null, array or object.
+func TestTextsThatAreJSON(t *testing.T) {
+	for text, want := range map[string]bool{
+		"null": true, " null\n": true, `{"a":1}`: true, "[1, NaN]": true, "[]": true,
+		"nul": false, "none": false, "[draft] x": false, "{a}": false, "1": false, "true": false, `"null"`: false, "": false,
+	} {
+		if readAsJSON(text) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+	w := newMCPWorld(t)
+	tok := w.token(w.grant("notes/slow"))
+	w.want("a text", modern(tok, "tools/call", "slow", `{"name":"slow","arguments":{"folder":"x"}}`), "")
+	w.want("one that is null to some", modern(tok, "tools/call", "slow", `{"name":"slow","arguments":{"folder":"null"}}`), "mismatch")
+	w.want("where null may not be", modern(tok, "tools/call", "slow", `{"name":"slow","arguments":{"id":"null"}}`), "")
 }
 
 // TestRoutesAreOfTheirKind: a route that names a tool of the other kind, or both,

@@ -24,7 +24,8 @@ servers:
   tools:
   - {tool: read, sets: [read], input: {type: object, properties: {id: {type: string}}, required: [id]}}
   - {tool: write, name: writeNote, input: {type: object, properties: {id: {type: string}, text: {type: string}, size: {type: integer}}, required: [id]}, opaque: [/text]}
-  - {tool: slow, tasks: true, retries: true, timeout: 20s, input: {type: object, properties: {id: {type: string}}}}
+  - {tool: slow, tasks: true, retries: true, timeout: 20s, input: {type: object, properties: {id: {type: string}, folder: {type: string, nullable: true}}}}
+  - {tool: deep, meta: {tool: /name, arguments: /arguments}, tasks: true, input: {type: object, properties: {name: {type: string}, arguments: {type: object}}, required: [name]}}
   - {tool: any, sets: [read], meta: {tool: /name, arguments: /arguments}, input: {type: object, properties: {name: {type: string}, arguments: {type: object}}, required: [name]}}
 - {id: rpc, resource: "https://rpc.internal/mcp", upstream: "127.0.0.1:1", mcp: {path: /rpc, denials: jsonrpc, revisions: ["2025-11-25"]}, tools: [{tool: read}]}
 - {id: web, resource: "https://web.internal", upstream: "127.0.0.1:1", http: [{tool: get, method: GET, path: /get}]}
@@ -39,6 +40,7 @@ type mcpWorld struct {
 
 	mu       sync.Mutex
 	sessions map[string]string // session -> agent
+	pinned   map[string]bool   // session
 	tasks    map[string]Started
 	permit   map[string]bool // actions permitted without a grant
 }
@@ -46,7 +48,7 @@ type mcpWorld struct {
 func newMCPWorld(t testing.TB) *mcpWorld {
 	t.Helper()
 	m := &mcpWorld{
-		seal: mcp.NewSeal(), sessions: map[string]string{}, tasks: map[string]Started{},
+		seal: mcp.NewSeal(), sessions: map[string]string{}, pinned: map[string]bool{}, tasks: map[string]Started{},
 		permit: map[string]bool{"mcp:initialize": true, "mcp:tools/list": true, "mcp:server/discover": true},
 	}
 	m.world = newWorld(t, func(c *Config) {
@@ -57,11 +59,16 @@ func newMCPWorld(t testing.TB) *mcpWorld {
 		c.Catalog, c.Decide = cat, m.policy
 		c.Watched = &Watched{
 			Seal: m.seal,
-			Session: func(server, id string) (string, bool) {
+			Session: func(server, id string) (string, bool, bool) {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				agent, ok := m.sessions[server+" "+id]
-				return agent, ok
+				return agent, m.pinned[server+" "+id], ok
+			},
+			PinSession: func(server, id string) {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.pinned[server+" "+id] = true
 			},
 			EndSession: func(server, id string) {
 				m.mu.Lock()

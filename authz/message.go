@@ -3,6 +3,7 @@ package authz
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -58,7 +59,7 @@ func (d *Door) readMessage(req *authv3.CheckRequest, c *call) *verdict {
 		Verb: req.GetAttributes().GetRequest().GetHttp().GetMethod(), Query: c.query, Header: c.headers.mcp, Body: raw,
 	})
 	if no != nil {
-		c.id = no.ID
+		c.id, c.wanted = no.ID, no.Asked
 		return refused(no)
 	}
 	c.message, c.id = m, m.ID
@@ -70,11 +71,18 @@ func (d *Door) readMessage(req *authv3.CheckRequest, c *call) *verdict {
 	for _, one := range m.Calls {
 		t, known := c.server.ToolByMCPName(one.Name)
 		if !known {
+			c.wanted = cut(one.Name)
 			return &verdict{why: grants.UnknownTool, detail: "the catalogue has no such tool of this server"}
 		}
 		if err := conform(one.Arguments, t.Arguments, "", t.Opaque); err != nil {
 			return refused(&mcp.Refusal{
 				Why: mcp.Mismatch, Status: answers[grants.Mismatch].status, Code: mcp.CodeParams, Detail: "arguments of " + t.ID + ": " + err.Error(),
+			})
+		}
+		if m.AsTask && !t.Tasks {
+			return refused(&mcp.Refusal{
+				Why: mcp.Malformed, Status: answers[grants.Malformed].status, Code: mcp.CodeParams,
+				Detail: "params.task: the catalogue does not say tasks: true of " + t.ID,
 			})
 		}
 		asks = append(asks, asked{action: grants.ActionCall + t.ID, tool: t, input: one.Arguments})
@@ -106,15 +114,40 @@ func (c *call) retry() *grants.Retry {
 }
 
 // pinned reports whether the grant says something of the arguments.
-func pinned(live grants.Live) bool {
-	return len(live.Constraints()) > 0 ||
-		slices.ContainsFunc(live.Grant().Budgets, func(b grants.Budget) bool { return b.Arg != "" })
+func pinned(g *grants.Grant) bool {
+	return len(g.Constraints) > 0 || slices.ContainsFunc(g.Budgets, func(b grants.Budget) bool { return b.Arg != "" })
 }
 
 // answersPastConstraints: what the server asked for in between and what it
 // remembers in requestState can stand in for arguments.
 const answersPastConstraints = "the grant pins arguments, and answers to the server (inputResponses, requestState) could go past them: " +
 	"have the catalogue say retries: true for the tool, or ask for a grant without constraints"
+
+// arguments are what the digest on record is taken of: the outermost input, which
+// has the others in it, and the answers that came with it.
+func (c *call) arguments() map[string]any {
+	in, retry := c.asks[0].input, c.retry()
+	if retry == nil {
+		return in
+	}
+	return map[string]any{"arguments": in, "inputResponses": retry.Responses, "requestState": retry.State}
+}
+
+// retries says, on record, that answers to the server came with it.
+func (c *call) retries() string {
+	if c.retry() == nil {
+		return ""
+	}
+	return "a retry, with answers to the server"
+}
+
+// notThere says, on record, what was asked for that there is not.
+func (c *call) notThere() string {
+	if c.wanted == "" {
+		return ""
+	}
+	return "asked for " + strconv.Quote(c.wanted)
+}
 
 // through says by which tools a call came to the one that it is about; "" where
 // it names that one itself.

@@ -27,6 +27,8 @@ type call struct {
 	query      string          // as it was sent
 	message    *mcp.Message    // to an MCP server, of a known caller
 	id         json.RawMessage // of a JSON-RPC request, once it could be read
+	wanted     string          // method or tool that there is not, as the message has it
+	pinned     bool            // a call by a grant that pins arguments went through its session
 	asks       []asked         // what is asked, of a known caller; all of it is decided
 	at         *asked          // the one that is decided, or was last
 }

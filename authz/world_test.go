@@ -172,14 +172,21 @@ func (w *world) grant(tool string, change ...func(*grants.Grant)) grants.Grant {
 	return g
 }
 
-// token signs a token for a grant.
-func (w *world) token(g grants.Grant) string {
+// token signs a token for a grant, and for more of its task.
+func (w *world) token(g grants.Grant, more ...grants.Grant) string {
 	w.t.Helper()
+	rev, details := g.Rev, []token.Detail{}
+	for _, one := range append([]grants.Grant{g}, more...) {
+		details = append(details, token.Detail{Type: token.DetailType, GrantID: one.ID, Tool: one.Tool})
+		if rev.Compare(one.Rev) < 0 {
+			rev = one.Rev
+		}
+	}
 	tool, _ := w.cfg.Catalog.Tool(g.Tool)
 	jwt, err := w.keys.Mint(token.Claims{
 		Issuer: brokerIssuer, Subject: g.Agent.ID(), Audience: tool.Server.Resource, ID: grants.NewID(token.IDPrefix),
-		IssuedAt: g.NotBefore, NotBefore: g.NotBefore, Expires: g.Expires, Task: token.Task{ID: g.Task, Kind: "test"}, Rev: g.Rev,
-		Details: []token.Detail{{Type: token.DetailType, GrantID: g.ID, Tool: g.Tool}},
+		IssuedAt: g.NotBefore, NotBefore: g.NotBefore, Expires: g.Expires, Task: token.Task{ID: g.Task, Kind: "test"}, Rev: rev,
+		Details: details,
 	})
 	w.must(err)
 	return jwt

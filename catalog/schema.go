@@ -17,6 +17,7 @@ type Schema struct {
 	Properties  map[string]*Schema // of an object
 	Items       *Schema            // of an array: its elements
 	Header      string             `json:",omitempty"` // of an argument that clients repeat in Mcp-Param-HEADER (x-mcp-header); lower case
+	Nullable    bool               `json:",omitempty"` // of a text: the server also takes null for it, and some servers read a text that is JSON as what it says
 }
 
 var (
@@ -132,7 +133,7 @@ type anyPlace struct {
 func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error) {
 	known := []string{"type", "description", "enum", "required", "properties", "items"}
 	if r.arguments {
-		known = append(known, "header")
+		known = append(known, "header", "nullable")
 	}
 	f, err := n.keys(known...)
 	if err != nil {
@@ -149,6 +150,12 @@ func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error
 	}
 	if err := s.readEnum(f); err != nil {
 		return nil, err
+	}
+	if v, ok := f.get("nullable"); ok {
+		if v.kind != boolean || s.Type != "string" {
+			return nil, v.errorf("\"nullable\" is true or false, and goes with the type string")
+		}
+		s.Nullable = v.yes
 	}
 	if at, ok := f.key("header"); ok {
 		if err := r.readHeader(s, f, at, pointer, fixed); err != nil {

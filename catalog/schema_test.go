@@ -69,3 +69,29 @@ func TestRefusesHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestNullable: of a text alone, and of an MCP tool's.
+func TestNullable(t *testing.T) {
+	parse := func(input string) (*Catalog, error) {
+		return Parse("tools.yaml", []byte(`servers:
+- {id: s, resource: "https://s.internal", upstream: "127.0.0.1:1", mcp: {path: /s}, tools: [{tool: t, input: {type: object, properties: {a: `+input+`}}}]}
+`))
+	}
+	c, err := parse(`{type: string, nullable: true}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := parse(`{type: string, nullable: false}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.Servers[0].Tools[0], plain.Servers[0].Tools[0]
+	if !a.Arguments.Properties["a"].Nullable || b.Arguments.Properties["a"].Nullable || a.Digest == b.Digest {
+		t.Errorf("%+v, %+v", a.Arguments.Properties["a"], b.Arguments.Properties["a"])
+	}
+	for _, input := range []string{`{type: integer, nullable: true}`, `{type: string, nullable: yes please}`} {
+		if _, err := parse(input); err == nil {
+			t.Errorf("%s was read", input)
+		}
+	}
+}

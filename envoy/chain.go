@@ -31,7 +31,7 @@ const (
 	streamIdleTimeout = time.Minute      // where no route says otherwise
 	connectionIdle    = 5 * time.Minute
 	maxHeadersKB      = 32 // a token is under 8 kB
-	maxStreams        = 100
+	maxHTTP2Streams   = 100
 )
 
 // neverPassed are headers that no tool gets, whatever the server answers:
@@ -90,7 +90,7 @@ func connectionManager(o Options) *hcmv3.HttpConnectionManager {
 		},
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: false},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        wrapperspb.UInt32(maxStreams),
+			MaxConcurrentStreams:        wrapperspb.UInt32(maxHTTP2Streams),
 			InitialStreamWindowSize:     wrapperspb.UInt32(64 << 10),
 			InitialConnectionWindowSize: wrapperspb.UInt32(1 << 20),
 		},
@@ -143,9 +143,9 @@ func earlyMutation() *corev3.TypedExtensionConfig {
 
 func extAuthz(o Options) *authzv3.ExtAuthz {
 	return &authzv3.ExtAuthz{
-		// The server sends a message to the surface by a header that it sets, and
-		// a route is chosen by headers before the check alone, unless it is
-		// chosen again. No other route looks at what a server may set.
+		// The server sends a message to the surface, or a stream to its own
+		// connections, by a header that it sets, and a route is chosen by headers
+		// before the check alone, unless it is chosen again. No other route looks at what a server may set.
 		ClearRouteCache:     hasMCP(o.Catalog),
 		TransportApiVersion: corev3.ApiVersion_V3,
 		Services: &authzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{

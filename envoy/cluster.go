@@ -25,6 +25,21 @@ const (
 	// body, here and in the server.
 	maxChecks = 1024
 
+	// At once at one tool server, over all workers, with one connection each: calls
+	// (to the server, and over the surface) and streams, which are apart since a
+	// stream holds its connection for up to an hour.
+	maxCalls   = 1024
+	maxStreams = 1024
+	maxWatched = 256 // three servers' fill the 1,024 connections that the surface takes
+	// Of streams, and of what goes over the surface: those that wait for a
+	// connection, which is on its way. One for each comes on top of the limit, so
+	// that what is over it is refused at once, and does not wait for others' end.
+	maxWaiting = 64
+	// A connection that a worker keeps for later counts for the others, too. And
+	// Node and uvicorn close such a one after 5 s: Envoy must be first, or a call
+	// meets the end of its connection, and is not tried again.
+	upstreamIdle = 4 * time.Second
+
 	// What the cap on a server's calls adds to the longest time-out of any, so
 	// that it never comes first.
 	capSlack = time.Second
@@ -32,17 +47,21 @@ const (
 	protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
 
-// upstreamCluster is the name of a tool server's cluster.
+// The names of a tool server's clusters: for calls, for streams, and for what goes
+// over the surface, the last two of MCP servers alone. The id stands last, so that
+// none is another's, whatever the ids.
 func upstreamCluster(s *catalog.Server) string { return "toolgrant-server-" + s.ID }
+func streamsCluster(s *catalog.Server) string  { return "toolgrant-streams-" + s.ID }
+func surfaceCluster(s *catalog.Server) string  { return "toolgrant-surface-" + s.ID }
 
 // authzCluster is the authorization server, over gRPC.
 func authzCluster(o Options) *clusterv3.Cluster {
 	c := cluster(AuthzCluster, clusterv3.Cluster_STATIC, endpointAddress(o.Authz))
 	c.ConnectTimeout = durationpb.New(min(connectTimeout, o.CheckTimeout))
-	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+	c.CircuitBreakers = breakers(&clusterv3.CircuitBreakers_Thresholds{
 		MaxRequests:        wrapperspb.UInt32(maxChecks),
 		MaxPendingRequests: wrapperspb.UInt32(maxChecks), // those that wait for the connection
-	}}}
+	})
 	if o.AuthzTLS != (AuthzTLS{}) {
 		c.TransportSocket = authzTLS(o.AuthzTLS)
 	}
@@ -59,11 +78,12 @@ func authzCluster(o Options) *clusterv3.Cluster {
 	return c
 }
 
-// clusters are all that what is written needs: the authorization server, the tool
-// servers in the catalogue's order, and, for MCP servers, the surface.
+// clusters are all that what is written needs: the authorization server, and, in
+// the catalogue's order, the tool servers, each MCP server's followed by its
+// streams' and the surface's for it. A server has clusters of its own even at the
+// surface, which is one, because a cluster's limits are for all that is in it.
 func clusters(o Options) ([]*clusterv3.Cluster, error) {
 	all := []*clusterv3.Cluster{authzCluster(o)}
-	var watched time.Duration
 	for i := range o.Catalog.Servers {
 		s := &o.Catalog.Servers[i]
 		host, port, err := splitUpstream(s.Upstream)
@@ -74,27 +94,56 @@ func clusters(o Options) ([]*clusterv3.Cluster, error) {
 		if _, err := netip.ParseAddr(host); err == nil {
 			discovery = clusterv3.Cluster_STATIC
 		}
-		all = append(all, toolCluster(upstreamCluster(s), discovery, socketAddress(host, port), longest(s)))
-		if s.MCP != nil {
-			watched = max(watched, longest(s))
+		address := socketAddress(host, port)
+		calls := toolCluster(upstreamCluster(s), discovery, address, longestCall(s))
+		calls.CircuitBreakers = callBreakers()
+		all = append(all, calls)
+		if s.MCP == nil {
+			continue
 		}
-	}
-	if hasMCP(o.Catalog) {
-		all = append(all, toolCluster(SurfaceCluster, clusterv3.Cluster_STATIC, endpointAddress(o.Surface), watched))
+		streams := toolCluster(streamsCluster(s), discovery, address, longestStream(s))
+		streams.CircuitBreakers = promptBreakers(maxStreams)
+		watched := toolCluster(surfaceCluster(s), clusterv3.Cluster_STATIC, endpointAddress(o.Surface), longestCall(s))
+		watched.CircuitBreakers = promptBreakers(maxWatched)
+		all = append(all, streams, watched)
 	}
 	return all, nil
 }
 
-// toolCluster is a tool server, or the surface in front of some.
+// callBreakers let a burst of calls wait for connections, as long as each may
+// last: calls end soon.
+func callBreakers() *clusterv3.CircuitBreakers {
+	return breakers(&clusterv3.CircuitBreakers_Thresholds{
+		MaxConnections:     wrapperspb.UInt32(maxCalls),
+		MaxRequests:        wrapperspb.UInt32(maxCalls),
+		MaxPendingRequests: wrapperspb.UInt32(maxCalls),
+	})
+}
+
+// promptBreakers give 503 at once to what is over the limit.
+func promptBreakers(limit uint32) *clusterv3.CircuitBreakers {
+	return breakers(&clusterv3.CircuitBreakers_Thresholds{
+		MaxConnections:     wrapperspb.UInt32(limit + maxWaiting),
+		MaxRequests:        wrapperspb.UInt32(limit),
+		MaxPendingRequests: wrapperspb.UInt32(maxWaiting),
+	})
+}
+
+func breakers(t *clusterv3.CircuitBreakers_Thresholds) *clusterv3.CircuitBreakers {
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{t}}
+}
+
+// toolCluster is a tool server, or the surface in front of one.
 //
 // It speaks HTTP/1.1 without trailers, which is what keeps a client's HTTP/2
-// trailers, unseen by the check, from a tool. It cuts every call that lasts
-// longer than any of the server's may, because an answer to the check can raise
-// a route's time-out.
+// trailers, unseen by the check, from a tool. It cuts every exchange that lasts
+// longer than any of its kind may, because an answer to the check can raise a
+// route's time-out.
 func toolCluster(name string, discovery clusterv3.Cluster_DiscoveryType, address *corev3.Address, longest time.Duration) *clusterv3.Cluster {
 	c := cluster(name, discovery, address)
 	c.ConnectTimeout = durationpb.New(connectTimeout)
 	c.TypedExtensionProtocolOptions = protocol(&corev3.HttpProtocolOptions{
+		IdleTimeout:       durationpb.New(upstreamIdle),
 		MaxStreamDuration: durationpb.New(longest + capSlack),
 	}, &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{

@@ -7,9 +7,10 @@
 // could make the request that runs differ from the one that was checked is
 // refused or removed. The server's half: it gets the request as it will run (raw
 // headers, whole body), and its answer may remove any ordinary header and set
-// those that it needs, but not what routes or frames the request. One header
-// that it sets does route: PassHeader, by which a message to an MCP server takes
-// the way over the surface, where its answer is watched.
+// those that it needs, but not what routes or frames the request. Two headers
+// that it sets do route a message to an MCP server: by PassHeader it goes over the
+// surface, where its answer is watched, and by StreamHeader over the connections
+// of streams.
 //
 // Invariants of everything that is written:
 //   - no catch-all route: what is neither tool nor server gets 404 without a
@@ -20,7 +21,9 @@
 //     to a literal of the catalogue's: a call that was allowed once runs once,
 //     where it was allowed to;
 //   - credentials do not reach a tool, even if the server forgets to remove
-//     them.
+//     them;
+//   - open streams take no connection that a call needs, and what waits at one
+//     server takes none of another's.
 //
 // The settings are for Envoy 1.40 and were tried against it; the tests run it.
 package envoy
@@ -57,8 +60,6 @@ const (
 	ListenerName = "toolgrant"
 	// AuthzCluster is the name of the authorization server's cluster.
 	AuthzCluster = "toolgrant-authz"
-	// SurfaceCluster is the name of the surface's cluster.
-	SurfaceCluster = "toolgrant-surface"
 	// ExtensionTool is the context extension with the id of an HTTP tool,
 	// SERVER/TOOL.
 	ExtensionTool = "tool"
@@ -75,6 +76,11 @@ const (
 	// PassHeader is how the server sends a message to an MCP server over the
 	// surface; authz/mcp has the same name. It has the ContextPrefix.
 	PassHeader = "x-grant-ctx-pass"
+	// StreamHeader is how the server says that the answer to a message to an MCP
+	// server is a stream, which takes connections that no call needs; authz has the
+	// same name. Its presence counts. It has the ContextPrefix, and reaches no
+	// server.
+	StreamHeader = "x-grant-ctx-stream"
 	// TimeoutHeader is how the server sets the time-out of one call: it shortens
 	// and raises, up to the cluster's cap.
 	TimeoutHeader = "x-envoy-upstream-rq-timeout-ms"

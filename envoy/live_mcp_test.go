@@ -44,8 +44,12 @@ func startMCP(t *testing.T, text string, edit ...func(config string) string) *wo
 	}, edit...)
 }
 
-// pass sends a message over the surface.
-var pass = map[string]string{PassHeader: "sealed", "x-grant-ctx-agent": "ci/bot"}
+// What the check sets sends a message over the surface, and over the connections
+// of streams.
+var (
+	pass   = map[string]string{PassHeader: "sealed", "x-grant-ctx-agent": "ci/bot"}
+	stream = map[string]string{StreamHeader: "1", "x-grant-ctx-agent": "ci/bot"}
+)
 
 func TestLiveMCP(t *testing.T) {
 	w := startMCP(t, liveMCP)
@@ -54,12 +58,18 @@ func TestLiveMCP(t *testing.T) {
 		for _, method := range []string{"POST", "GET", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"} {
 			for _, over := range []struct {
 				set  map[string]string
+				by   string
 				want call
 			}{
-				{nil, call{uri: "/mcp"}},
-				{map[string]string{"x-grant-ctx-agent": "ci/bot"}, call{uri: "/mcp"}},
-				{pass, call{surface: true, uri: "/mcp/github"}},
+				{nil, "toolgrant-server-github", call{uri: "/mcp"}},
+				{map[string]string{"x-grant-ctx-agent": "ci/bot"}, "toolgrant-server-github", call{uri: "/mcp"}},
+				{map[string]string{"x-grant-ctx-streams": "1"}, "toolgrant-server-github", call{uri: "/mcp"}},
+				{stream, "toolgrant-streams-github", call{uri: "/mcp"}},
+				{pass, "toolgrant-surface-github", call{surface: true, uri: "/mcp/github"}},
+				{map[string]string{PassHeader: "sealed", StreamHeader: "1"}, "toolgrant-surface-github", call{surface: true, uri: "/mcp/github"}},
 			} {
+				wantTook := w.took(t)
+				wantTook[over.by]++
 				w.reset(allowWith(over.set))
 				if code, _ := w.raw(t, method, "/mcp/github", ""); code != 200 {
 					t.Errorf("%s %v: %d, want 200", method, over.set, code)
@@ -75,12 +85,20 @@ func TestLiveMCP(t *testing.T) {
 				if c := calls[0]; c.method != method || c.surface != over.want.surface || c.uri != over.want.uri {
 					t.Errorf("%s %v: arrived as %s %s, at the surface: %v", method, over.set, c.method, c.uri, c.surface)
 				}
+				if got := calls[0].header.Values(StreamHeader); len(got) != 0 {
+					t.Errorf("%s %v: %s arrived: %q", method, over.set, StreamHeader, got)
+				}
+				if diff := cmp.Diff(wantTook, w.took(t)); diff != "" {
+					t.Errorf("%s %v: requests by cluster (-want +got):\n%s", method, over.set, diff)
+				}
 			}
 		}
 	})
 
 	t.Run("what arrives", func(t *testing.T) {
-		for _, set := range []map[string]string{{TimeoutHeader: "1000"}, {TimeoutHeader: "1000", PassHeader: "sealed"}} {
+		for _, set := range []map[string]string{
+			{TimeoutHeader: "1000"}, {TimeoutHeader: "1000", StreamHeader: "1"}, {TimeoutHeader: "1000", PassHeader: "sealed"},
+		} {
 			w.reset(allowWith(set, "accept", "x-undeclared"))
 			if code, _ := w.raw(t, "POST", "/mcp/github", `{"id":1}`, "Authorization: Bearer s3cret", "X-Notes-Token: s3cret", "Cookie: s3cret",
 				"X-Secret-Token: s3cret", "Mcp-Session-Id: s", "Mcp-Protocol-Version: 2025-11-25", "Mcp-Param-Region: eu", "Last-Event-ID: 7",
@@ -121,62 +139,19 @@ func TestLiveMCP(t *testing.T) {
 		}
 	})
 
-	t.Run("a client's own pass", func(t *testing.T) {
-		for _, own := range [][]string{
-			{"x-grant-ctx-pass: mine"},
-			{"X-Grant-Ctx-Pass: mine", "X-GRANT-CTX-PASS: mine"},
-			{"X-Grant-Ctx-Pass:"},
-			{"X-Grant-Ctx-Pass: \t mine"},
-		} {
-			for _, target := range []string{"/mcp/github", "/mcp/notes"} {
-				w.reset(allow())
-				code, _ := w.raw(t, "POST", target, "{}", own...)
-				w.plain(t, fmt.Sprint(own), code)
-			}
-			w.reset(deny)
-			code, _ := w.raw(t, "POST", "/mcp/github", "{}", own...)
-			if _, calls := w.seen(); code != 403 || len(calls) != 0 {
-				t.Errorf("%q, denied: %d, arrived: %+v", own, code, calls)
-			}
-			// It neither adds to the check's pass nor stands in for it.
-			w.reset(allowWith(pass))
-			w.raw(t, "POST", "/mcp/github", "{}", own...)
-			if _, calls := w.seen(); len(calls) != 1 || !calls[0].surface || !slices.Equal(calls[0].header.Values(PassHeader), []string{"sealed"}) {
-				t.Errorf("%q beside the check's: arrived: %+v", own, calls)
-			}
-		}
-		w.reset(allow())
-		code, _ := w.raw(t, "POST", "/mcp/github", "{}", "X_Grant_Ctx_Pass: mine")
-		if checks, calls := w.seen(); code != 400 || len(checks)+len(calls) != 0 {
-			t.Errorf("with underscores: %d, %d checks, arrived: %+v", code, len(checks), calls)
-		}
+	for _, name := range []string{PassHeader, StreamHeader} {
+		t.Run("a client's own "+name, func(t *testing.T) { w.spoofed(t, name) })
+	}
 
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{Protocols: &protocols}
-		defer transport.CloseIdleConnections()
-		body := &lateTrailer{Reader: strings.NewReader("{}")}
-		req, err := http.NewRequest("POST", "http://"+w.addr+"/mcp/github", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set(PassHeader, "mine")
-		req.Trailer = http.Header{http.CanonicalHeaderKey(PassHeader): nil}
-		body.atEnd = func() { req.Trailer.Set(PassHeader, "mine") }
-		w.reset(allow())
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		w.plain(t, "HTTP/2", resp.StatusCode)
-	})
-
-	t.Run("the client cannot take the check's pass away", func(t *testing.T) {
-		w.reset(allowWith(pass))
-		code, _ := w.raw(t, "POST", "/mcp/github", "{}", "Connection: X-Grant-Ctx-Pass")
-		if _, calls := w.seen(); code != 200 || len(calls) != 1 || !calls[0].surface {
-			t.Errorf("%d, arrived: %+v", code, calls)
+	t.Run("the client cannot take the check's headers away", func(t *testing.T) {
+		for name, by := range map[string]string{PassHeader: "toolgrant-surface-github", StreamHeader: "toolgrant-streams-github"} {
+			want := w.took(t)
+			want[by]++
+			w.reset(allowWith(map[string]string{name: "1"}))
+			code, _ := w.raw(t, "POST", "/mcp/github", "{}", "Connection: "+name)
+			if diff := cmp.Diff(want, w.took(t)); code != 200 || diff != "" {
+				t.Errorf("%s: %d; requests by cluster (-want +got):\n%s", name, code, diff)
+			}
 		}
 	})
 
@@ -264,22 +239,6 @@ func TestLiveMCP(t *testing.T) {
 			}
 		}
 	})
-}
-
-// plain wants the one message that was sent to have gone to the server, and
-// nobody to have seen a pass.
-func (w *world) plain(t *testing.T, name string, code int) {
-	t.Helper()
-	checks, calls := w.seen()
-	if code != 200 || len(checks) != 1 || len(calls) != 1 || calls[0].surface || len(calls[0].header.Values(PassHeader))+len(calls[0].trailer) != 0 {
-		t.Errorf("%s: %d, %d checks, arrived: %+v", name, code, len(checks), calls)
-		return
-	}
-	for _, h := range checks[0].GetAttributes().GetRequest().GetHttp().GetHeaderMap().GetHeaders() {
-		if h.Key == PassHeader {
-			t.Errorf("%s: the check saw %q", name, h.RawValue)
-		}
-	}
 }
 
 // do sends a request without a body to Envoy, for the host if it is not "".

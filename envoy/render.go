@@ -24,6 +24,9 @@ const configHeader = `# Envoy for toolgrant, written by "toolgrant envoy" from t
 %s# - The tool servers are called by plain HTTP/1.1. Where that crosses a network,
 #   give their clusters a transport_socket. With HTTP/2 instead, a client's
 #   trailers would reach the tool unchecked.
+# - The circuit_breakers say how much a tool server gets at once: 1,024 calls, and
+#   an MCP server 1,024 streams and 256 watched messages besides, each by a
+#   connection of its own (HTTP/1.1). Lower them to what a server bears.
 # - Nothing may reach the tool servers but this Envoy and toolgrant itself.
 `
 
@@ -125,12 +128,16 @@ func Fragment(o Options) ([]byte, error) {
 #    retry_policy, hedge_policy, request_mirror_policies or redirects, here or in
 #    what encloses it. Routes of yours in another virtual host would be checked
 #    too: disable the filter for them. With an MCP server, routes are chosen again
-#    after the check: keep their order, and have none of yours look at a header
-#    that the check may set or remove. Routes named SERVER:metadata are not
-#    checked: they answer by themselves, and nothing is behind them.
+#    after the check: keep the order of the server's three (SERVER:surface,
+#    SERVER:streams, SERVER), and have none of yours look at a header that the
+#    check may set or remove. Routes named SERVER:metadata are not checked: they
+#    answer by themselves, and nothing is behind them.
 `, list(hosts)},
 		{"clusters", `
-# 4. Into the clusters of static_resources.
+# 4. Into the clusters of static_resources. Keep a server's calls and streams in
+#    clusters of their own, each with its circuit_breakers: agents that open streams
+#    would else take the connections from everybody's calls. What the limits add up
+#    to, a server must bear: lower them to that.
 `, list(all)},
 	} {
 		body, err := renderPart(part.key, part.value)

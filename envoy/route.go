@@ -23,7 +23,7 @@ func virtualHost(o Options) *routev3.VirtualHost {
 	for i := range o.Catalog.Servers {
 		s := &o.Catalog.Servers[i]
 		if s.MCP != nil {
-			vh.Routes = append(vh.Routes, surfaceRoute(o, s), mcpRoute(o, s))
+			vh.Routes = append(vh.Routes, surfaceRoute(o, s), streamsRoute(o, s), mcpRoute(o, s))
 			continue
 		}
 		for _, t := range s.Tools {
@@ -52,45 +52,57 @@ func toolRoute(o Options, t *catalog.Tool) *routev3.Route {
 
 // mcpRoute is the way of a message to its MCP server, by any HTTP method: which
 // ones there are depends on the revision, and the check knows it.
-//
-// The whole path is exchanged for the catalogue's. A query would stay behind it;
-// the check refuses every query on an MCP route. The router says nothing of the
-// path before (x-envoy-original-path), because of suppress_envoy_headers.
 func mcpRoute(o Options, s *catalog.Server) *routev3.Route {
-	r := messageRoute(o, s, upstreamCluster(s))
+	r := messageRoute(o, s, upstreamCluster(s), longestCall(s))
 	r.Name = s.ID
 	r.Match = matchPath(s.MCP.Path)
-	if s.MCP.UpstreamPath != s.MCP.Path {
-		r.GetRoute().PrefixRewrite = s.MCP.UpstreamPath
-	}
+	rewritePath(r, s)
+	return r
+}
+
+// streamsRoute is the way of a message whose answer is a stream, to the same
+// server by connections that no call needs: StreamHeader is the check's, as
+// PassHeader is. It stands before mcpRoute, which matches such a message too.
+func streamsRoute(o Options, s *catalog.Server) *routev3.Route {
+	r := messageRoute(o, s, streamsCluster(s), longestStream(s))
+	r.Name = s.ID + ":streams" // no id has a colon
+	r.Match = matchPath(s.MCP.Path, matchPresent(StreamHeader))
+	rewritePath(r, s)
 	return r
 }
 
 // surfaceRoute is the way of a message whose answer has to be watched: it bears
 // a pass of the check's, since a client's own PassHeader has been removed before
-// the check. It stands before mcpRoute, which matches such a message too. The
-// path stays: the surface knows the server's.
+// the check. It stands first, so that nothing that has to be watched goes past.
+// The path stays: the surface knows the server's.
 func surfaceRoute(o Options, s *catalog.Server) *routev3.Route {
-	r := messageRoute(o, s, SurfaceCluster)
-	r.Name = s.ID + ":surface" // no id has a colon
-	r.Match = matchPath(s.MCP.Path, &routev3.HeaderMatcher{
-		Name:                 PassHeader,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-	})
+	r := messageRoute(o, s, surfaceCluster(s), longestCall(s))
+	r.Name = s.ID + ":surface"
+	r.Match = matchPath(s.MCP.Path, matchPresent(PassHeader))
 	return r
 }
 
-// messageRoute is what the two routes of an MCP server share. Their extensions
-// must be the same, so that nothing depends on which of them Envoy asks by.
-func messageRoute(o Options, s *catalog.Server, cluster string) *routev3.Route {
-	action := forward(o, cluster, s.MCP.Timeout, longest(s))
+// messageRoute is what the routes of an MCP server share. Their extensions must
+// be the same, so that nothing depends on which of them Envoy asks by.
+func messageRoute(o Options, s *catalog.Server, cluster string, most time.Duration) *routev3.Route {
+	action := forward(o, cluster, s.MCP.Timeout, most)
 	// Not the resource's host: servers of the MCP SDKs refuse on loopback, for
 	// fear of DNS rebinding, every host that is not their own address.
 	action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: s.Upstream}
 	return &routev3.Route{
 		Action:                 &routev3.Route_Route{Route: action},
-		RequestHeadersToRemove: removed(o, false),
+		RequestHeadersToRemove: append(removed(o, false), StreamHeader), // it says nothing to a server
 		TypedPerFilterConfig:   checkedAs(ExtensionServer, s.ID, s.MCP.Timeout),
+	}
+}
+
+// rewritePath exchanges the whole path for the catalogue's. A query would stay
+// behind it; the check refuses every query on an MCP route. The router says
+// nothing of the path before (x-envoy-original-path), because of
+// suppress_envoy_headers.
+func rewritePath(r *routev3.Route, s *catalog.Server) {
+	if s.MCP.UpstreamPath != s.MCP.Path {
+		r.GetRoute().PrefixRewrite = s.MCP.UpstreamPath
 	}
 }
 
@@ -107,18 +119,21 @@ func forward(o Options, cluster string, timeout, most time.Duration) *routev3.Ro
 	}
 }
 
-// longest is how long a call of the server's may last at most, whatever its
-// tool or method.
-func longest(s *catalog.Server) time.Duration {
+// longestCall is how long a call of the server's may last at most, whatever its
+// tool or method, as may the answer to it that comes as a stream of events.
+func longestCall(s *catalog.Server) time.Duration {
 	var d time.Duration
 	if s.MCP != nil {
-		d = max(s.MCP.Timeout, s.MCP.Stream)
+		d = s.MCP.Timeout
 	}
 	for _, t := range s.Tools {
 		d = max(d, t.Timeout)
 	}
 	return d
 }
+
+// longestStream is how long a stream of an MCP server's may last at most.
+func longestStream(s *catalog.Server) time.Duration { return max(s.MCP.Timeout, s.MCP.Stream) }
 
 // checkedAs says to the check by which route a request came: what names the tool
 // or server, and the route's time-out.
@@ -146,6 +161,10 @@ func matchHeader(name, value string) *routev3.HeaderMatcher {
 			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value},
 		}},
 	}
+}
+
+func matchPresent(name string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}
 }
 
 // removed are the headers that do not reach a tool even if the server forgets

@@ -12,7 +12,7 @@ type key struct{ server, id string }
 // book remembers of ids what they belong to: at most so many in total and of each
 // agent. A new one takes the place of the longest-unused, of the agent's or of
 // all. Each operation takes the same time however many there are.
-type book[V comparable] struct {
+type book[V any] struct {
 	most, each int           // entries, in total and of one agent
 	life       time.Duration // of an entry
 	renewed    bool          // its life begins anew with each use
@@ -23,7 +23,7 @@ type book[V comparable] struct {
 	places map[key]place         // id -> where its entry stands
 }
 
-type entry[V comparable] struct {
+type entry[V any] struct {
 	key   key
 	agent string
 	value V
@@ -32,20 +32,20 @@ type entry[V comparable] struct {
 
 type place struct{ inAll, inAgent *list.Element }
 
-func newBook[V comparable](most, each int, life time.Duration, renewed bool) *book[V] {
+func newBook[V any](most, each int, life time.Duration, renewed bool) *book[V] {
 	return &book[V]{
 		most: most, each: each, life: life, renewed: renewed,
 		agents: map[string]*list.List{}, places: map[key]place{},
 	}
 }
 
-// put says that the id is the agent's, and what it is. It reports false, and
-// changes nothing, where the id is known as something else.
+// put says that the id is the agent's, and what it is. One that is known already
+// stays what it is; put reports false where it is another agent's.
 func (b *book[V]) put(now time.Time, k key, agent string, value V) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e, known := b.useLocked(now, k); known {
-		return e.agent == agent && e.value == value
+		return e.agent == agent
 	}
 	if own := b.agents[agent]; own != nil && own.Len() >= b.each {
 		b.dropLocked(own.Back().Value.(*entry[V]).key)
@@ -63,15 +63,24 @@ func (b *book[V]) put(now time.Time, k key, agent string, value V) bool {
 	return true
 }
 
-// get returns what the id is, and counts as a use of it.
-func (b *book[V]) get(now time.Time, k key) (value V, known bool) {
+// get returns whose the id is and what, and counts as a use of it.
+func (b *book[V]) get(now time.Time, k key) (agent string, value V, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, known := b.useLocked(now, k)
 	if !known {
-		return value, false
+		return "", value, false
 	}
-	return e.value, true
+	return e.agent, e.value, true
+}
+
+// set changes what a known id is, and counts as a use of it.
+func (b *book[V]) set(now time.Time, k key, value V) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e, known := b.useLocked(now, k); known {
+		e.value = value
+	}
 }
 
 func (b *book[V]) drop(k key) {

@@ -65,7 +65,7 @@ func TestTheClientGetsWhatTheServerSays(t *testing.T) {
 	if res.StatusCode != 201 || body != "<html>" || err != nil || len(res.Trailer) > 0 {
 		t.Errorf("status %d, body %q, trailer %v, %v", res.StatusCode, body, res.Trailer, err)
 	}
-	if _, known := w.surface.Session("github", "early"); known {
+	if _, _, known := w.surface.Session("github", "early"); known {
 		t.Error("an interim answer taught a session")
 	}
 }
@@ -133,28 +133,40 @@ func TestBodiesAreBounded(t *testing.T) {
 
 func TestEachAgentHasItsShare(t *testing.T) {
 	release := make(chan struct{})
-	w := newWorld(t, Config{MaxExchanges: 16}, func(w http.ResponseWriter, _ *http.Request) {
+	w := newWorld(t, Config{MaxExchanges: 64}, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(200)
 		w.(http.Flusher).Flush()
 		<-release
 	})
-	opened := func(agent string) int { return w.open(w.request(w.pass(mcp.Pass{Agent: agent}), "{}")).StatusCode }
+	opened := func(agent, method string) int {
+		return w.open(w.request(w.pass(mcp.Pass{Agent: agent, Method: method}), "{}")).StatusCode
+	}
 	for i, want := range []int{200, 200, 503, 503} {
-		if got := opened("agent-a"); got != want {
+		if got := opened("agent-a", initialize); got != want {
 			t.Errorf("exchange %d: %d, want %d", i, got, want)
 		}
 	}
-	for i := range 14 {
-		if got := opened(fmt.Sprintf("b-%d", i/2)); got != 200 {
+	for i := range 48 - 2 {
+		if got := opened(fmt.Sprintf("b-%d", i/2), initialize); got != 200 {
 			t.Errorf("exchange %d of others: %d", i, got)
 		}
 	}
-	if got := opened("agent-c"); got != 503 {
-		t.Errorf("without any room: %d, want 503", got)
+	if got := opened("agent-c", initialize); got != 503 {
+		t.Errorf("in what is kept for calls: %d, want 503", got)
+	}
+	for i := range 16 {
+		if got := opened(fmt.Sprintf("d-%d", i/2), mcp.ToolsCall); got != 200 {
+			t.Errorf("call %d: %d", i, got)
+		}
+	}
+	for _, method := range []string{initialize, mcp.ToolsCall} {
+		if got := opened("agent-c", method); got != 503 {
+			t.Errorf("%s without any room: %d, want 503", method, got)
+		}
 	}
 	close(release)
 	eventually(t, "all have left", func() bool { return w.underWay() == 0 })
-	if got := opened("agent-a"); got != 200 {
+	if got := opened("agent-a", initialize); got != 200 {
 		t.Errorf("when there is room again: %d", got)
 	}
 }

@@ -56,8 +56,18 @@ func TestTheLongestUnusedGivesWay(t *testing.T) {
 	if got := known(b, 1, 5, 6, 7, 8); got != "5678" {
 		t.Errorf("after 1 was dropped: %s are known, want 5678", got)
 	}
-	if b.put(now, id(5), "a", "a") || b.put(now, id(5), "b", "other") {
+	if b.put(now, id(5), "a", "a") {
 		t.Error("5 was given away")
+	}
+	if agent, value, _ := b.get(now, id(5)); !b.put(now, id(5), "b", "other") || agent != "b" || value != "b" {
+		t.Errorf("5 is %q's %q", agent, value)
+	}
+	if _, value, _ := b.get(now, id(5)); value != "b" {
+		t.Errorf("5 became %q by being said again", value)
+	}
+	b.set(now, id(6), "set")
+	if agent, value, _ := b.get(now, id(6)); agent != "b" || value != "set" {
+		t.Errorf("6 is %q's %q", agent, value)
 	}
 }
 
@@ -68,7 +78,7 @@ func TestLives(t *testing.T) {
 		b.put(now, id(1), "a", "a")
 		for range 3 {
 			now = now.Add(20*time.Minute - 1)
-			if _, ok := b.get(now, id(1)); !ok {
+			if _, _, ok := b.get(now, id(1)); !ok {
 				t.Fatalf("renewed %v: forgotten too early", renewed)
 			}
 		}
@@ -76,14 +86,14 @@ func TestLives(t *testing.T) {
 			t.Fatal("it is not a's any more")
 		}
 		now = now.Add(3)
-		if _, ok := b.get(now, id(1)); ok != renewed {
+		if _, _, ok := b.get(now, id(1)); ok != renewed {
 			t.Errorf("renewed %v: after an hour: known %v", renewed, ok)
 		}
 		if b.put(now, id(1), "b", "b") == renewed {
 			t.Errorf("renewed %v: whether another may have it now: %v", renewed, !renewed)
 		}
 		now = now.Add(time.Hour)
-		if _, ok := b.get(now, id(1)); ok {
+		if _, _, ok := b.get(now, id(1)); ok {
 			t.Errorf("renewed %v: known after an hour without use", renewed)
 		}
 		if n := len(b.places) + b.all.Len() + len(b.agents); n != 0 {
@@ -185,15 +195,15 @@ func TestManyPasses(t *testing.T) {
 
 func TestNobodyEntersWhatIsClosed(t *testing.T) {
 	g := newGate(2, 2)
-	if !g.enter("a") {
+	if !g.enter("a", initialize) {
 		t.Fatal("there is no room")
 	}
 	closed := make(chan struct{})
 	go func() { g.close(); close(closed) }()
 	eventually(t, "it is shut", func() bool {
-		entered := g.enter("b")
+		entered := g.enter("b", initialize)
 		if entered {
-			g.leave("b")
+			g.leave("b", initialize)
 		}
 		return !entered
 	})
@@ -202,9 +212,9 @@ func TestNobodyEntersWhatIsClosed(t *testing.T) {
 		t.Error("close did not wait")
 	default:
 	}
-	g.leave("a")
+	g.leave("a", initialize)
 	<-closed
-	if g.enter("a") {
+	if g.enter("a", initialize) {
 		t.Error("it is open again")
 	}
 }
@@ -213,11 +223,11 @@ func TestNobodyEntersWhatIsClosed(t *testing.T) {
 func TestWhatASurfaceRemembers(t *testing.T) {
 	now := time.Now()
 	s := New(Config{Now: func() time.Time { return now }})
-	s.sessions.put(now, key{"s", "1"}, "a", "a")
-	s.tasks.put(now, key{"s", "1"}, "a", Task{Agent: "a"})
+	s.sessions.put(now, key{"s", "1"}, "a", false)
+	s.tasks.put(now, key{"s", "1"}, "a", nil)
 	for hours := 20; hours < 100; hours += 20 {
 		now = now.Add(20 * time.Hour)
-		if agent, ok := s.Session("s", "1"); agent != "a" || !ok {
+		if agent, _, ok := s.Session("s", "1"); agent != "a" || !ok {
 			t.Errorf("after %d h: the session is %q's", hours, agent)
 		}
 		if _, ok := s.Task("s", "1"); ok != (hours < 24) {
@@ -225,7 +235,63 @@ func TestWhatASurfaceRemembers(t *testing.T) {
 		}
 	}
 	now = now.Add(24 * time.Hour)
-	if _, ok := s.Session("s", "1"); ok {
+	if _, _, ok := s.Session("s", "1"); ok {
 		t.Error("the session is known after a day without use")
+	}
+}
+
+func TestToPinIsToUse(t *testing.T) {
+	now := time.Now()
+	s := New(Config{Now: func() time.Time { return now }})
+	s.sessions.put(now, key{"s", "1"}, "a", false)
+	for range 3 {
+		now = now.Add(20 * time.Hour)
+		s.PinSession("s", "1")
+	}
+	for i := range maxKeptEach {
+		if i == maxKeptEach/2 {
+			s.PinSession("s", "1")
+		}
+		s.sessions.put(now, key{"s", fmt.Sprint("other", i)}, "a", false)
+	}
+	if agent, pinned, known := s.Session("s", "1"); agent != "a" || !pinned || !known {
+		t.Errorf("it is %q's, pinned %v, known %v", agent, pinned, known)
+	}
+	now = now.Add(keptTime)
+	s.PinSession("s", "1")
+	if _, pinned, known := s.Session("s", "1"); pinned || known {
+		t.Errorf("forgotten, and pinned %v, known %v", pinned, known)
+	}
+}
+
+// A method, or an agent, that takes all it gets leaves the others what is theirs.
+func TestNobodyTakesAll(t *testing.T) {
+	var s *Surface
+	fill := func(method string) (n, most int) {
+		for a := range 200 {
+			own := 0
+			for s.gate.enter(fmt.Sprint(method, a), method) {
+				own++
+			}
+			n, most = n+own, max(most, own)
+		}
+		return n, most
+	}
+	for _, first := range []string{initialize, mcp.ToolsCall} {
+		second := map[string]string{initialize: mcp.ToolsCall, mcp.ToolsCall: initialize}[first]
+		s = New(Config{})
+		n, each := fill(first)
+		if rest, _ := fill(second); n != 768 || rest != 256 || each != 32 {
+			t.Errorf("%s first: it has %d, %d of an agent's, and the other %d; want 768, 32, 256", first, n, each, rest)
+		}
+		for a := range 24 {
+			s.gate.leave(fmt.Sprint(first, a), first)
+		}
+		if n, _ := fill(second); n != 24 {
+			t.Errorf("%s first: of 24 that left, the other gets %d", first, n)
+		}
+		if n, _ := fill(first); n != 0 {
+			t.Errorf("%s first: %d more than all", first, n)
+		}
 	}
 }

@@ -33,7 +33,7 @@ func (s *Surface) learnSession(pass mcp.Pass, res *http.Response) error {
 	if len(ids) > 1 || !visible(ids[0]) {
 		return fmt.Errorf("%w: its session id is none: more than one, not visible ASCII, or over %d bytes", errRefused, maxID)
 	}
-	if !s.sessions.put(s.cfg.Now(), key{pass.Server, ids[0]}, pass.Agent, pass.Agent) {
+	if !s.sessions.put(s.cfg.Now(), key{pass.Server, ids[0]}, pass.Agent, false) {
 		return fmt.Errorf("%w: it gives a session id that another agent has", errRefused)
 	}
 	return nil
@@ -97,7 +97,9 @@ func mediaType(h http.Header) (kind string, ok bool) {
 	return kind, err == nil
 }
 
-// learnTask binds the task that a call became to what it was called under.
+// learnTask binds the task that a call became to what it was called under. A
+// server may tell of one task again (it de-duplicates); the first binding stays,
+// so that an agent cannot move what it started to another grant.
 func (s *Surface) learnTask(a *answer, text []byte) error {
 	pass := a.pass
 	id, unread := taskOf(pass.Revision, text, s.maxAnswer)
@@ -107,9 +109,8 @@ func (s *Surface) learnTask(a *answer, text []byte) error {
 	if id == "" {
 		return nil
 	}
-	t := Task{Agent: pass.Agent, Tool: pass.Tool, Grant: pass.Grant}
-	if !s.tasks.put(s.cfg.Now(), key{pass.Server, id}, t.Agent, t) {
-		return fmt.Errorf("%w: it gives a task id that another call has", errRefused)
+	if !s.tasks.put(s.cfg.Now(), key{pass.Server, id}, pass.Agent, pass.Grants) {
+		return fmt.Errorf("%w: it gives a task id that another agent has", errRefused)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/toolgrant/toolgrant/authz/mcp"
 )
 
@@ -102,9 +104,9 @@ func TestTasksAreLearnt(t *testing.T) {
 			}
 			want := Task{}
 			if c.learnt {
-				want = Task{Agent: "agent-a", Tool: "github/build", Grant: "G-agent-a"}
+				want = Task{Agent: "agent-a", Grants: []string{"G-agent-a"}}
 			}
-			if got, known := w.surface.Task("github", "t-1"); got != want || known != c.learnt {
+			if got, known := w.surface.Task("github", "t-1"); !cmp.Equal(got, want) || known != c.learnt {
 				t.Errorf("the task is %+v, known %v; want %+v", got, known, want)
 			}
 			if _, known := w.surface.Task("gitlab", "t-1"); known {
@@ -140,15 +142,17 @@ func TestTasksAreTheirCallers(t *testing.T) {
 			w.(http.Flusher).Flush() // chunked: how much will come is not said
 			_, _ = io.WriteString(w, body)
 		})
-		first := call("agent-a", mcp.Rev20251125)
-		for range 2 { // the same call may hear of its task again
-			if _, got, err := w.send(first); got != body || err != nil {
-				t.Fatalf("%s: %q, %v", kind, got, err)
+		// The agent may hear of its task again, by the same call and by others.
+		for _, grants := range [][]string{{"G-1", "G-2"}, {"G-1", "G-2"}, {"G-3"}, {"G-1", "G-2", "G-3"}, nil} {
+			p := call("agent-a", mcp.Rev20251125)
+			p.Grants = grants
+			if _, got, err := w.send(p); got != body || err != nil {
+				t.Fatalf("%s, %q: %q, %v", kind, grants, got, err)
 			}
 		}
-		otherGrant, otherTool := first, first
-		otherGrant.Grant, otherTool.Tool = "G-2", "github/other"
-		for _, p := range []mcp.Pass{call("agent-b", mcp.Rev20251125), otherGrant, otherTool} {
+		for _, grants := range [][]string{{"G-1", "G-2"}, {"G-4"}, nil} {
+			p := call("agent-b", mcp.Rev20251125)
+			p.Grants = grants
 			res, got, err := w.send(p)
 			if kind == "application/json" {
 				if res.StatusCode != http.StatusBadGateway || got != "" || err != nil {
@@ -158,8 +162,24 @@ func TestTasksAreTheirCallers(t *testing.T) {
 				t.Errorf("%+v: body %q, %v; want what came before, then no regular end", p, got, err)
 			}
 		}
-		if got, _ := w.surface.Task("github", "t-1"); got != (Task{"agent-a", "github/build", "G-agent-a"}) {
+		first := Task{Agent: "agent-a", Grants: []string{"G-1", "G-2"}}
+		if got, _ := w.surface.Task("github", "t-1"); !cmp.Equal(got, first) {
 			t.Errorf("%s: the task is now %+v", kind, got)
+		}
+	}
+}
+
+// What a baseline call became stays the baseline's.
+func TestATaskOfNoGrant(t *testing.T) {
+	w := newWorld(t, Config{}, answerWith("application/json", core))
+	for _, grants := range [][]string{nil, {"G-1"}} {
+		p := call("agent-a", mcp.Rev20251125)
+		p.Grants = grants
+		if _, got, err := w.send(p); got != core || err != nil {
+			t.Fatalf("%q: %q, %v", grants, got, err)
+		}
+		if got, known := w.surface.Task("github", "t-1"); !known || got.Agent != "agent-a" || len(got.Grants) > 0 {
+			t.Errorf("%q: the task is %+v, known %v", grants, got, known)
 		}
 	}
 }

@@ -14,8 +14,10 @@
 //   - What a client can see has been learnt before: a session id is remembered
 //     before the header that has it is written, a task id before the bytes that
 //     have it.
-//   - An id belongs to who first got it. An answer that has another's id does not
+//   - An id belongs to the agent that first got it, and a task to the grants that
+//     it was first told under. An answer that has another agent's id does not
 //     reach the client.
+//   - A session that is pinned stays so for as long as it is remembered.
 //   - Nothing of a body is changed. What cannot be read passes unlearnt, which
 //     denies: an id that nobody is known to own is nobody's.
 //   - Whatever is kept is bounded, in total and for each agent.
@@ -51,14 +53,15 @@ type Config struct {
 	// smaller than the filter's max_request_bytes.
 	MaxBody int
 	// MaxExchanges is how many messages may be under way at a time; 0:
-	// DefaultMaxExchanges. Each agent has at most an eighth of them.
+	// DefaultMaxExchanges. Each agent has at most a 32nd of them; and a quarter is
+	// kept for each method, whatever the other one has under way.
 	MaxExchanges int
 }
 
 // Defaults of Config.
 const (
 	DefaultMaxBody      = 1 << 20
-	DefaultMaxExchanges = 256
+	DefaultMaxExchanges = 1024 // and so many connections Envoy opens to a cluster, at most
 )
 
 // What is remembered, and for how long.
@@ -71,17 +74,17 @@ const (
 	maxPassesEach = 1 << 14 // of one agent
 )
 
-// What is held back of an answer until it has been read, in bytes.
+// What is held back of an answer until it has been read, in bytes: about 1 GiB of
+// all of DefaultMaxExchanges, 32 MiB of one agent's.
 const (
-	maxAnswer = 4 << 20 // of a JSON answer
-	maxEvent  = 1 << 20 // of one event of a stream
+	maxAnswer = 1 << 20 // of a JSON answer
+	maxEvent  = 1 << 19 // of one event of a stream, which is held twice: its data as well
 )
 
 // Task is who started a task of an MCP server's, and by what.
 type Task struct {
-	Agent string // agent id
-	Tool  string // SERVER/TOOL
-	Grant string // grant id; "": baseline
+	Agent  string   // agent id
+	Grants []string // grant ids, sorted; empty: baseline. Nobody changes them.
 }
 
 // Surface watches answers and remembers what they said. All methods may be called
@@ -91,8 +94,8 @@ type Surface struct {
 	transport *http.Transport
 	gate      *gate
 	used      *used
-	sessions  *book[string] // agent id
-	tasks     *book[Task]
+	sessions  *book[bool]     // pinned
+	tasks     *book[[]string] // grant ids
 
 	maxAnswer, maxEvent int            // bytes
 	strangers           rate.Sometimes // how often they are told of
@@ -108,21 +111,27 @@ func New(cfg Config) *Surface {
 	return &Surface{
 		cfg:       cfg,
 		transport: newTransport(),
-		gate:      newGate(cfg.MaxExchanges, max(1, cfg.MaxExchanges/8)),
+		gate:      newGate(cfg.MaxExchanges, max(1, cfg.MaxExchanges/32)),
 		used:      newUsed(maxPasses, maxPassesEach),
 		// A session lives as long as it is used, a task for a time from its start.
-		sessions:  newBook[string](maxKept, maxKeptEach, keptTime, true),
-		tasks:     newBook[Task](maxKept, maxKeptEach, keptTime, false),
+		sessions:  newBook[bool](maxKept, maxKeptEach, keptTime, true),
+		tasks:     newBook[[]string](maxKept, maxKeptEach, keptTime, false),
 		maxAnswer: maxAnswer, maxEvent: maxEvent,
 		strangers: rate.Sometimes{Interval: time.Minute},
 	}
 }
 
-// Session returns the agent that opened the session of the server's; known is
-// false where none did, or that is forgotten. To ask is to use: it keeps the
-// session for another 24 h.
-func (s *Surface) Session(server, id string) (agent string, known bool) {
+// Session returns the agent that opened the session of the server's, and whether
+// PinSession was called of it since; known is false where none did, or that is
+// forgotten. To ask is to use: it keeps the session for another 24 h.
+func (s *Surface) Session(server, id string) (agent string, pinned, known bool) {
 	return s.sessions.get(s.cfg.Now(), key{server, id})
+}
+
+// PinSession marks the session: a call by a grant that pins arguments went through
+// it. That is a use of it. Of one that is not known, nothing is remembered.
+func (s *Surface) PinSession(server, id string) {
+	s.sessions.set(s.cfg.Now(), key{server, id}, true)
 }
 
 // EndSession forgets the session: the client has ended it (HTTP DELETE).
@@ -131,7 +140,8 @@ func (s *Surface) EndSession(server, id string) { s.sessions.drop(key{server, id
 // Task returns who started the task of the server's. It is known for 24 h, unless
 // newer ones take its place.
 func (s *Surface) Task(server, id string) (Task, bool) {
-	return s.tasks.get(s.cfg.Now(), key{server, id})
+	agent, grants, known := s.tasks.get(s.cfg.Now(), key{server, id})
+	return Task{Agent: agent, Grants: grants}, known
 }
 
 // serve takes one message. Its own answers have no body: 403 without a good Pass,
@@ -147,11 +157,11 @@ func (s *Surface) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	if !s.gate.enter(pass.Agent) {
+	if !s.gate.enter(pass.Agent, pass.Method) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	defer s.gate.leave(pass.Agent)
+	defer s.gate.leave(pass.Agent, pass.Method)
 
 	left := pass.Ends.Sub(s.cfg.Now())
 	ctx, cancel := context.WithTimeout(r.Context(), left)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func TestSessionsAreTheirAgents(t *testing.T) {
 	})
 	owner := func(server, want string) {
 		t.Helper()
-		if got, _ := w.surface.Session(server, "s-1"); got != want {
+		if got, _, _ := w.surface.Session(server, "s-1"); got != want {
 			t.Errorf("%s: the session is %q's, want %q's", server, got, want)
 		}
 	}
@@ -105,9 +106,48 @@ func TestSessionsAreTheirAgents(t *testing.T) {
 
 	id = "s-2" // an answer to a call tells of no session
 	status(call("agent-a", mcp.Rev20251125), 200)
-	if agent, known := w.surface.Session("github", "s-2"); known {
+	if agent, _, known := w.surface.Session("github", "s-2"); known {
 		t.Errorf("a call opened a session of %q", agent)
 	}
+}
+
+func TestAPinnedSessionStaysPinned(t *testing.T) {
+	w := newWorld(t, Config{}, func(w http.ResponseWriter, r *http.Request) { w.Header().Set(sessionHeader, "s-1") })
+	pinned := func(when, server string, want bool) {
+		t.Helper()
+		if agent, got, known := w.surface.Session(server, "s-1"); got != want || !known || agent != "agent-a" {
+			t.Errorf("%s: %s: pinned %v, known %v, %q's; want %v", when, server, got, known, agent, want)
+		}
+	}
+	opened := func(agent, server string) {
+		t.Helper()
+		if _, _, err := w.send(mcp.Pass{Agent: agent, Server: server}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	w.surface.PinSession("github", "s-1") // of nobody yet
+	if _, _, known := w.surface.Session("github", "s-1"); known {
+		t.Fatal("to pin a session made one")
+	}
+	opened("agent-a", "github")
+	opened("agent-a", "gitlab")
+	pinned("at first", "github", false)
+	w.surface.PinSession("github", "s-1")
+	pinned("then", "github", true)
+	pinned("then", "gitlab", false)
+	w.surface.PinSession("github", "s-1")
+	opened("agent-a", "github")
+	pinned("initialized again", "github", true)
+	opened("agent-b", "github")
+	pinned("another agent's initialize", "github", true)
+	w.surface.EndSession("github", "s-1")
+	w.surface.PinSession("github", "s-1") // a call that was decided before
+	if _, _, known := w.surface.Session("github", "s-1"); known {
+		t.Fatal("an ended session is known")
+	}
+	opened("agent-a", "github")
+	pinned("a new one", "github", false)
 }
 
 func TestMalformedSessionsAreRefused(t *testing.T) {
@@ -128,7 +168,7 @@ func TestMalformedSessionsAreRefused(t *testing.T) {
 			t.Errorf("%s: status %d, body %q, %v", name, res.StatusCode, body, err)
 		}
 		for _, id := range ids {
-			if _, known := w.surface.Session("github", id); known {
+			if _, _, known := w.surface.Session("github", id); known {
 				t.Errorf("%s: %q is known", name, id)
 			}
 		}
@@ -155,7 +195,7 @@ func TestOnlySuccessTeaches(t *testing.T) {
 				t.Errorf("%s: status %d, body %q, %v", p.Method, res.StatusCode, body, err)
 			}
 		}
-		_, session := w.surface.Session("github", "s")
+		_, _, session := w.surface.Session("github", "s")
 		_, task := w.surface.Task("github", "t")
 		if session || task {
 			t.Errorf("status %d taught a session %v, a task %v", status, session, task)
@@ -209,7 +249,7 @@ func TestWhatIsSeenIsKnown(t *testing.T) {
 						return err
 					}
 					if kind == "" {
-						if owner, known := w.surface.Session("github", res.Header.Get(sessionHeader)); !known || owner != agent {
+						if owner, _, known := w.surface.Session("github", res.Header.Get(sessionHeader)); !known || owner != agent {
 							return fmt.Errorf("session %s is %q's", id, owner)
 						}
 					} else {
@@ -220,7 +260,7 @@ func TestWhatIsSeenIsKnown(t *testing.T) {
 						if _, err := io.ReadFull(res.Body, make([]byte, len(before)+len(id))); err != nil {
 							return err
 						}
-						if task, known := w.surface.Task("github", id); !known || task.Agent != agent || task.Grant != "G-"+agent {
+						if task, known := w.surface.Task("github", id); !known || task.Agent != agent || !slices.Equal(task.Grants, []string{"G-" + agent}) {
 							return fmt.Errorf("task %s is %+v", id, task)
 						}
 					}

@@ -74,41 +74,45 @@ func (h *passes) Pop() any {
 	return x
 }
 
-// gate bounds the exchanges under way, in total and of each agent.
+// gate bounds the exchanges under way, in total, of each agent and of each method:
+// of two methods, a quarter is kept for either.
 type gate struct {
 	most, each int
 
-	mu     sync.Mutex
-	empty  sync.Cond // total is 0
-	total  int
-	agents map[string]int // agent -> its own of total; none is 0
-	shut   bool
+	mu      sync.Mutex
+	empty   sync.Cond // total is 0
+	total   int
+	agents  map[string]int // agent -> its own of total; none is 0
+	methods map[string]int // method -> its own of total; of those that are watched
+	shut    bool
 }
 
 func newGate(most, each int) *gate {
-	g := &gate{most: most, each: each, agents: map[string]int{}}
+	g := &gate{most: most, each: each, agents: map[string]int{}, methods: map[string]int{}}
 	g.empty.L = &g.mu
 	return g
 }
 
 // enter reports whether there is room; then leave is called after it.
-func (g *gate) enter(agent string) bool {
+func (g *gate) enter(agent, method string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut || g.total >= g.most || g.agents[agent] >= g.each {
+	if g.shut || g.total >= g.most || g.agents[agent] >= g.each || g.methods[method] >= g.most-g.most/4 {
 		return false
 	}
 	g.total++
 	g.agents[agent]++
+	g.methods[method]++
 	return true
 }
 
-func (g *gate) leave(agent string) {
+func (g *gate) leave(agent, method string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.agents[agent]--; g.agents[agent] == 0 {
 		delete(g.agents, agent)
 	}
+	g.methods[method]--
 	if g.total--; g.total == 0 {
 		g.empty.Broadcast()
 	}

@@ -159,7 +159,7 @@ func (w *world) pass(p mcp.Pass) string {
 
 // call is the Pass of a tools/call that may become a task.
 func call(agent, revision string) mcp.Pass {
-	return mcp.Pass{Agent: agent, Method: mcp.ToolsCall, Tool: "github/build", Grant: "G-" + agent, Revision: revision}
+	return mcp.Pass{Agent: agent, Method: mcp.ToolsCall, Grants: []string{"G-" + agent}, Revision: revision}
 }
 
 func (w *world) request(pass, body string) *http.Request {

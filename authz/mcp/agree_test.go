@@ -33,21 +33,27 @@ const (
 	shortCases   = 2_000
 )
 
+func caseCount(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("TOOLGRANT_MCP_CASES")
+	switch {
+	case text == "" && testing.Short():
+		return shortCases
+	case text == "":
+		return defaultCases
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("TOOLGRANT_MCP_CASES=%s is no count", text)
+	}
+	return n
+}
+
 // TestReadersAgree: what Read accepts, Python, Node and the Go SDK read as Read
 // does. Messages are good ones with up to two changes, each of which some reader
 // is known to stumble over.
 func TestReadersAgree(t *testing.T) {
-	cases := defaultCases
-	if testing.Short() {
-		cases = shortCases
-	}
-	if text := os.Getenv("TOOLGRANT_MCP_CASES"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("TOOLGRANT_MCP_CASES: %v", err)
-		}
-		cases = n
-	}
+	cases := caseCount(t)
 	python, node := peer(t, "python3"), peer(t, "node")
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -144,9 +150,6 @@ func compare(t *testing.T, seed uint64, cases int, read func(HTTPRequest) (readi
 		accepted += len(ins)
 		for name, reader := range readers {
 			theirs := reader(t, bodies)
-			if len(theirs) != len(bodies) {
-				t.Fatalf("%s read %d of %d messages", name, len(theirs), len(bodies))
-			}
 			for i := range theirs {
 				if theirs[i].picked != want[i].picked || want[i].whole != "" && theirs[i].whole != want[i].whole {
 					differs(ins[i], name, want[i], theirs[i])
@@ -298,6 +301,18 @@ func peer(t *testing.T, name string) string {
 // run has a program of testdata read messages.
 func run(t *testing.T, bodies [][]byte, program ...string) []reading {
 	t.Helper()
+	var list []reading
+	for _, line := range feed(t, nil, bodies, program...) {
+		picked, whole, _ := strings.Cut(line, "\t")
+		list = append(list, reading{picked, whole})
+	}
+	return list
+}
+
+// feed gives what a program of testdata prints for each body. env is added to
+// the test's own.
+func feed(t *testing.T, env []string, bodies [][]byte, program ...string) []string {
+	t.Helper()
 	var in bytes.Buffer
 	for _, body := range bodies {
 		in.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body))))
@@ -305,15 +320,14 @@ func run(t *testing.T, bodies [][]byte, program ...string) []reading {
 	}
 	cmd := exec.CommandContext(t.Context(), program[0], program[1:]...)
 	var fault strings.Builder
-	cmd.Stdin, cmd.Stderr = &in, &fault
+	cmd.Stdin, cmd.Stderr, cmd.Env = &in, &fault, append(os.Environ(), env...)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %v: %s", program, err, fault.String())
 	}
-	var list []reading
-	for line := range strings.Lines(string(out)) {
-		picked, whole, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		list = append(list, reading{picked, whole})
+	list := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(list) != len(bodies) {
+		t.Fatalf("%v read %d of %d", program, len(list), len(bodies))
 	}
 	return list
 }

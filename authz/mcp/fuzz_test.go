@@ -23,7 +23,8 @@ func FuzzRead(f *testing.F) {
 		old("prompts/get", `"name":"p","arguments":{"a":"b"}`), post("", initialize),
 		post(Rev20251125, `{"jsonrpc":"2.0","id":1,"result":{"_meta":{}}}`), verb("GET", Rev20251125),
 		post(Rev20251125, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\u0061"}}`),
-		old("tools/call", `"name":"job","task":{"ttl":1}`),
+		old("tools/call", `"name":"job","task":{"ttl":1}`), modern("resources/read", `"uri":"https://a.b:8/c%20?d#e"`, headerName, "https://a.b:8/c%20?d#e"),
+		old("completion/complete", `"ref":{"type":"ref/resource","uri":"a://{b}/c"},"argument":{"name":"a","value":"v"}`),
 	} {
 		one := func(name string) string { v, _ := (&reader{in: in}).header(name); return v }
 		f.Add(in.Verb, one(headerRevision), one(headerMethod), one(headerName), one("mcp-param-region"), in.Body)

@@ -138,6 +138,10 @@ func IsJSON(contentType string) bool {
 	return !has
 }
 
+// resume is the method of a GET that goes on with a stream (2025-03-26 to
+// 2025-11-25, Transports, "Resumability and Redelivery").
+const resume = "resume"
+
 // bare reads a GET or DELETE, which is no message.
 func (r *reader) bare() *Refusal {
 	if len(r.in.Body) > 0 {
@@ -146,7 +150,15 @@ func (r *reader) bare() *Refusal {
 	if !slices.ContainsFunc(r.server.Revisions, legacy) {
 		return noVerb("the server has no revision with GET or DELETE: use subscriptions/listen for a stream")
 	}
-	r.msg.Method, _ = Lookup(r.in.Verb, Verb)
+	name := r.in.Verb
+	if event, there := r.header(headerEvent); there && name == http.MethodGet {
+		// What an empty one means, a server may see either way.
+		if strings.Trim(event, " \t") == "" {
+			return malformed(CodeInvalid, "header last-event-id is empty: leave it away for a new stream")
+		}
+		name = resume
+	}
+	r.msg.Method, _ = Lookup(name, Verb)
 	return nil
 }
 
@@ -173,7 +185,7 @@ func (r *reader) pass() {
 		switch {
 		case name == headerRevision, name == headerMethod, name == headerName, r.mirrors(name),
 			name == headerSession && !r.msg.Modern(),
-			name == headerEvent && r.in.Verb == http.MethodGet:
+			name == headerEvent && r.msg.Method.Name == resume:
 			r.msg.headers = append(r.msg.headers, name)
 		}
 	}

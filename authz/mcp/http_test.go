@@ -74,6 +74,10 @@ func TestTransport(t *testing.T) {
 		{"two accepts", with(ping, "accept", "application/json", "text/event-stream"), invalid},
 		{"two lengths", with(ping, "content-length", "1", "1"), invalid},
 		{"two event ids", verb("GET", "", headerEvent, "1", headerEvent, "1"), invalid},
+		{"resume", verb("GET", Rev20251125, headerEvent, "0"), accepted},
+		{"resume of the newest", verb("GET", Rev20260728, headerEvent, "0"), badVerb},
+		{"empty event id", verb("GET", Rev20251125, headerEvent, ""), invalid},
+		{"blank event id", verb("GET", Rev20251125, headerEvent, " \t"), invalid},
 		{"event id beyond ASCII", verb("GET", "", headerEvent, "ü"), invalid},
 		{"two revisions", with(ping, headerRevision, Rev20251125, Rev20251125), missed},
 		{"two methods", with(ping, headerMethod, "ping", "ping"), missed},
@@ -113,6 +117,16 @@ func TestSession(t *testing.T) {
 	}
 }
 
+func TestResume(t *testing.T) {
+	for name, in := range map[string]HTTPRequest{
+		"GET": verb("GET", ""), resume: verb("GET", "", headerEvent, "0"), "DELETE": verb("DELETE", "", headerEvent, "0"),
+	} {
+		if m := mustRead(t, world(), in); m.Method.Name != name || m.Method.Kind != Verb || m.Method.Action() != "mcp:"+name {
+			t.Errorf("%s is read as %s", name, m.Method.Name)
+		}
+	}
+}
+
 func TestPassedHeaders(t *testing.T) {
 	const args = `"name":"query","arguments":{"region":"eu"}`
 	extra := []string{headerSession, "s", headerEvent, "e", "mcp-new", "x", "authorization", "y", headerName, "query", "mcp-param-region", "eu"}
@@ -124,7 +138,9 @@ func TestPassedHeaders(t *testing.T) {
 		{"legacy call", old("tools/call", args, extra...), []string{headerName, "mcp-param-region", headerRevision, headerSession}},
 		{"modern call", modern("tools/call", args, extra...), []string{headerMethod, headerName, "mcp-param-region", headerRevision}},
 		{"unknown tool", old("tools/call", `"name":"none"`, "mcp-param-region", "eu"), []string{headerRevision}},
-		{"GET", verb("GET", Rev20251125, headerSession, "s", headerEvent, "e"), []string{headerEvent, headerRevision, headerSession}},
+		{"GET", verb("GET", Rev20251125, headerSession, "s"), []string{headerRevision, headerSession}},
+		{"resume", verb("GET", Rev20251125, headerSession, "s", headerEvent, "e"), []string{headerEvent, headerRevision, headerSession}},
+		{"DELETE", verb("DELETE", Rev20251125, headerSession, "s", headerEvent, "e"), []string{headerRevision, headerSession}},
 	} {
 		if diff := cmp.Diff(c.want, PassedHeaders(mustRead(t, world(), c.in))); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)

@@ -11,6 +11,7 @@
 //   - its method is in the table (Methods) and in the revision that it came in;
 //   - what headers say of it (MCP-Protocol-Version, Mcp-Method, Mcp-Name,
 //     Mcp-Param-*) is what the body says;
+//   - a URI in it is in the one form that all parsers leave as it is;
 //   - of a tools/call, Calls has every tool that it would run, the inner ones of
 //     meta-tools too.
 package mcp
@@ -98,8 +99,8 @@ func (m *Message) Modern() bool { return m.Revision >= Rev20260728 }
 
 // PassedHeaders are those request headers of MCP's own that came and that the
 // server may see, sorted: the ones that Read has compared with the body or put
-// into the message, and last-event-id, which says where a stream goes on. All
-// other mcp-* headers have to be removed.
+// into the message, and of resume last-event-id, which says where a stream goes on.
+// last-event-id of anything else, and all other mcp-* headers, have to be removed.
 func PassedHeaders(m *Message) []string { return slices.Clone(m.headers) }
 
 // Why is the kind of a Refusal.
@@ -137,6 +138,7 @@ type Refusal struct {
 	ID        json.RawMessage // of the request, where it could be read
 	Supported []string        // of BadRevision: those that the server has
 	Requested string          // of BadRevision; "" where it is no short visible text
+	Asked     string          // of NoMethod: the method's name as it was sent, its first 64 bytes, for the audit; it may be any text
 }
 
 // reader is the reading of one request. Each step leaves what it has read for

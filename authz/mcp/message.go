@@ -16,6 +16,7 @@ import (
 const (
 	maxDepth = 64
 	maxID    = 256 // bytes of an id that is a string
+	maxAsked = 64  // bytes of Refusal.Asked
 )
 
 // members are those of a JSON-RPC message.
@@ -98,7 +99,7 @@ func (r *reader) request(obj map[string]any, hasID bool) *Refusal {
 		kind = Request
 	}
 	if r.msg.Method, ok = Lookup(name, kind); !ok {
-		return noMethod("MCP has no such method in this form: a request has an id, a notification has none")
+		return noMethod(name, "MCP has no such method in this form: a request has an id, a notification has none")
 	}
 	if params, there := obj["params"]; there {
 		if r.params, ok = params.(map[string]any); !ok {
@@ -221,8 +222,11 @@ func hasProto(v any) bool {
 	return false
 }
 
-func noMethod(detail string) *Refusal {
-	return &Refusal{Why: NoMethod, Status: http.StatusForbidden, Code: CodeNoMethod, Detail: detail}
+func noMethod(asked, detail string) *Refusal {
+	if len(asked) > maxAsked {
+		asked = strings.ToValidUTF8(asked[:maxAsked], "") // a character that was cut in two
+	}
+	return &Refusal{Why: NoMethod, Status: http.StatusForbidden, Code: CodeNoMethod, Detail: detail, Asked: asked}
 }
 
 // quote makes a sender's name of a member fit for a log line.

@@ -93,12 +93,26 @@ func TestKinds(t *testing.T) {
 		{"notification with an id", old("notifications/initialized", ""), unknown},
 		{"notification", body(`{"jsonrpc":"2.0","method":"notifications/initialized"}`), accepted},
 		{"GET as a method", old("GET", ""), unknown},
+		{"resume as a method", old("resume", ""), unknown},
 		{"response as a method", body(`{"jsonrpc":"2.0","id":1,"method":"response"}`), unknown},
 		{"not yet", old("server/discover", ""), unknown},
 		{"no more", modern("ping", ""), unknown},
 		{"not yet: tasks", post(Rev20250618, string(old("tasks/get", `"taskId":"t"`).Body)), unknown},
 		{"method of the server's", old("sampling/createMessage", ""), unknown},
 	})
+}
+
+// TestAsked: what was asked for is told, and bounded.
+func TestAsked(t *testing.T) {
+	for name, want := range map[string]string{
+		"tools/run": "tools/run", `a\n\u001b[31m`: "a\n\x1b[31m", "ping": "ping", "": "",
+		strings.Repeat("x", maxAsked+1):        strings.Repeat("x", maxAsked),
+		strings.Repeat("x", maxAsked-1) + "é…": strings.Repeat("x", maxAsked-1),
+	} {
+		if _, no := Read(world(), modern(name, "")); got(no) != unknown || no.Asked != want {
+			t.Errorf("%s: %+v; want %q asked for", name, no, want)
+		}
+	}
 }
 
 func TestResponses(t *testing.T) {

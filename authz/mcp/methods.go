@@ -45,7 +45,7 @@ type Param struct {
 
 // Method is one thing that a client can ask of an MCP server.
 type Method struct {
-	Name    string   // as JSON-RPC has it; "GET", "DELETE" and "response" for what is no request
+	Name    string   // as JSON-RPC has it; "GET", "resume", "DELETE" and "response" for what is no request
 	Kind    Kind     //
 	Since   string   // first revision that has it
 	Until   string   // last one; "": none has dropped it
@@ -179,6 +179,9 @@ var methods = []*Method{
 			{Name: "tasks", Type: Texts}, // taskIds
 		}, Grant: true, Stream: true},
 	{Name: "GET", Kind: Verb, Since: Rev20250326, Until: Rev20251125, Grant: true, Stream: true},
+	// A GET with Last-Event-ID: what a stream has already carried is sent again, also
+	// of another request's stream.
+	{Name: resume, Kind: Verb, Since: Rev20250326, Until: Rev20251125, Grant: true, Stream: true},
 	{Name: "DELETE", Kind: Verb, Since: Rev20250326, Until: Rev20251125, Grant: true},
 	// result is the RFC 8785 text of an answer's result; an error has none.
 	{Name: "response", Kind: Response, Since: Rev20250326, Until: Rev20251125,

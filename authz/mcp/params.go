@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -103,6 +104,11 @@ func (r *reader) readParams() *Refusal {
 	if no := r.readRetry(); no != nil {
 		return no
 	}
+	if uri, ok := r.params["uri"].(string); ok {
+		if no := checkURI(uri, "params.uri"); no != nil {
+			return no
+		}
+	}
 	if task, ok := r.params["taskId"].(string); ok {
 		r.msg.Tasks = append(r.msg.Tasks, task)
 	}
@@ -168,6 +174,11 @@ func (r *reader) readCompletion() *Refusal {
 	if no := check(ref, "params.ref", form, []string{key}); no != nil {
 		return no
 	}
+	if typ == "ref/resource" {
+		if no := checkTemplate(ref[key].(string), "params.ref.uri"); no != nil {
+			return no
+		}
+	}
 	both := []string{"name", "value"}
 	if no := check(argument, "params.argument", map[string]shape{"name": aName, "value": aText}, both); no != nil {
 		return no
@@ -200,6 +211,11 @@ func (r *reader) readListen() *Refusal {
 	for input, member := range map[string]string{"uris": "resourceSubscriptions", "tasks": "taskIds"} {
 		list, _ := filter[member].([]any)
 		r.msg.Input[input] = append([]any{}, list...)
+	}
+	for i, uri := range r.msg.Input["uris"].([]any) {
+		if no := checkURI(uri.(string), fmt.Sprintf("params.notifications.resourceSubscriptions[%d]", i)); no != nil {
+			return no
+		}
 	}
 	for _, task := range r.msg.Input["tasks"].([]any) {
 		r.msg.Tasks = append(r.msg.Tasks, task.(string))

@@ -41,7 +41,7 @@ func TestParams(t *testing.T) {
 		{"status", note("notifications/tasks/status", `"taskId":"t","status":"working","ttl":null,"createdAt":"x","lastUpdatedAt":"y","pollInterval":5`), accepted},
 		{"status without a task", note("notifications/tasks/status", `"status":"working"`), badParams},
 		{"ttl as a text", note("notifications/tasks/status", `"taskId":"t","status":"working","ttl":"1"`), badParams},
-		{"uri", old("resources/read", `"uri":"x"`), accepted},
+		{"uri", old("resources/read", `"uri":"a:b"`), accepted},
 		{"uri empty", old("resources/read", `"uri":""`), badParams},
 		{"uri no text", old("resources/subscribe", `"uri":["x"]`), badParams},
 		{"uri missing", old("resources/unsubscribe", ``), badParams},
@@ -60,8 +60,8 @@ func TestParams(t *testing.T) {
 
 		{"completion", complete(prompt, arg, ""), accepted},
 		{"with a title", complete(`{"type":"ref/prompt","name":"p","title":"P"}`, arg, ""), accepted},
-		{"of a resource", complete(`{"type":"ref/resource","uri":"u"}`, arg, `,"context":{"arguments":{"x":"y"}}`), accepted},
-		{"of both", complete(`{"type":"ref/resource","uri":"u","name":"p"}`, arg, ""), badParams},
+		{"of a resource", complete(`{"type":"ref/resource","uri":"a:u"}`, arg, `,"context":{"arguments":{"x":"y"}}`), accepted},
+		{"of both", complete(`{"type":"ref/resource","uri":"a:u","name":"p"}`, arg, ""), badParams},
 		{"by another name", complete(`{"type":"ref/resource","name":"u"}`, arg, ""), badParams},
 		{"of another type", complete(`{"type":"ref/tool","name":"p"}`, arg, ""), badParams},
 		{"without a type", complete(`{"name":"p"}`, arg, ""), badParams},
@@ -91,9 +91,9 @@ func TestInput(t *testing.T) {
 		in   HTTPRequest
 		want map[string]any
 	}{
-		"resources/read":             {modern("resources/read", `"uri":"u"`, headerName, "u"), map[string]any{"uri": "u"}},
-		"resources/subscribe":        {old("resources/subscribe", `"uri":"u"`), map[string]any{"uri": "u"}},
-		"resources/unsubscribe":      {old("resources/unsubscribe", `"uri":"u"`), map[string]any{"uri": "u"}},
+		"resources/read":             {modern("resources/read", `"uri":"a:u"`, headerName, "a:u"), map[string]any{"uri": "a:u"}},
+		"resources/subscribe":        {old("resources/subscribe", `"uri":"a:u"`), map[string]any{"uri": "a:u"}},
+		"resources/unsubscribe":      {old("resources/unsubscribe", `"uri":"a:u"`), map[string]any{"uri": "a:u"}},
 		"prompts/get":                {old("prompts/get", `"name":"p"`), map[string]any{"name": "p", "arguments": []any{}}},
 		"logging/setLevel":           {old("logging/setLevel", `"level":"error"`), map[string]any{"level": "error"}},
 		"tasks/get":                  {old("tasks/get", `"taskId":"t"`), map[string]any{"task": "t"}},
@@ -102,13 +102,13 @@ func TestInput(t *testing.T) {
 		"tasks/update":               {modern("tasks/update", `"taskId":"t","inputResponses":{}`, headerName, "t"), map[string]any{"task": "t"}},
 		"notifications/tasks/status": {post(Rev20251125, `{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"working"}}`), map[string]any{"task": "t"}},
 		"subscriptions/listen": {
-			modern("subscriptions/listen", `"notifications":{"promptsListChanged":true,"toolsListChanged":false,"resourceSubscriptions":["u"]}`),
-			map[string]any{"tools": false, "prompts": true, "resources": false, "uris": []any{"u"}, "tasks": []any{}},
+			modern("subscriptions/listen", `"notifications":{"promptsListChanged":true,"toolsListChanged":false,"resourceSubscriptions":["a:u"]}`),
+			map[string]any{"tools": false, "prompts": true, "resources": false, "uris": []any{"a:u"}, "tasks": []any{}},
 		},
 		"completion/complete": {
-			old("completion/complete", `"ref":{"type":"ref/resource","uri":"u"},"argument":{"name":"a","value":"v"},"context":{"arguments":{"y":"2","x":"1"}}`),
+			old("completion/complete", `"ref":{"type":"ref/resource","uri":"a:u"},"argument":{"name":"a","value":"v"},"context":{"arguments":{"y":"2","x":"1"}}`),
 			map[string]any{
-				"ref_type": "ref/resource", "ref": "u", "argument": "a", "value": "v",
+				"ref_type": "ref/resource", "ref": "a:u", "argument": "a", "value": "v",
 				"arguments": []any{map[string]any{"name": "x", "value": "1"}, map[string]any{"name": "y", "value": "2"}},
 			},
 		},
@@ -174,9 +174,9 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	for name, in := range map[string]bool{"GET": true, "DELETE": true, "initialize": true, "server/discover": false, "tasks/get": true, "tasks/update": false} {
+	for name, in := range map[string]bool{"GET": true, "resume": true, "DELETE": true, "initialize": true, "server/discover": false, "tasks/get": true, "tasks/update": false} {
 		kind := Request
-		if name == http.MethodGet || name == http.MethodDelete {
+		if slices.Contains([]string{http.MethodGet, resume, http.MethodDelete}, name) {
 			kind = Verb
 		}
 		if m, _ := Lookup(name, kind); m.In(Rev20251125) != in {

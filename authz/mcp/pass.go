@@ -24,8 +24,7 @@ type Pass struct {
 	Server   string    `json:"server"`   // catalogue id
 	Agent    string    `json:"agent"`    // agent id
 	Method   string    `json:"method"`   // of Methods
-	Tool     string    `json:"tool"`     // SERVER/TOOL, of tools/call
-	Grant    string    `json:"grant"`    // grant id; "": baseline
+	Grants   []string  `json:"grants"`   // ids of all grants that it was allowed by, sorted; empty: baseline
 	Revision string    `json:"revision"` // of the message
 	Ends     time.Time `json:"-"`        // when it is good no more; milliseconds
 }

@@ -9,7 +9,7 @@ import (
 )
 
 var aPass = Pass{
-	Decision: "d", Server: "github", Agent: "spiffe://x/a", Method: "tools/call", Tool: "github/merge_pr", Grant: "g", Revision: Rev20251125,
+	Decision: "d", Server: "github", Agent: "spiffe://x/a", Method: "tools/call", Grants: []string{"g", "h"}, Revision: Rev20251125,
 	Ends: time.UnixMilli(1_800_000_000_123),
 }
 
@@ -23,6 +23,11 @@ func TestSeal(t *testing.T) {
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		t.Errorf("no text for a header: %q", text)
+	}
+	baseline := aPass
+	baseline.Grants = nil
+	if got, ok := s.Open(s.Close(baseline), before); !ok || len(got.Grants) > 0 {
+		t.Errorf("baseline: opened %v with %v", ok, got.Grants)
 	}
 	if _, ok := s.Open(text, at); ok {
 		t.Error("good at its end")

@@ -70,7 +70,7 @@ func (r *reader) noRevision(requested string) *Refusal {
 func (r *reader) method() *Refusal {
 	m := r.msg.Method
 	if !m.In(r.msg.Revision) {
-		return noMethod(fmt.Sprintf("revision %s has no %s", r.msg.Revision, m.Name))
+		return noMethod(m.Name, fmt.Sprintf("revision %s has no %s", r.msg.Revision, m.Name))
 	}
 	head, there := r.header(headerMethod)
 	switch {

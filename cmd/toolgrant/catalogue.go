@@ -13,9 +13,21 @@ import (
 	"github.com/toolgrant/toolgrant/catalog"
 )
 
+// No broker is asked, and nobody refuses; diff has codes of its own.
+const catalogueExitHelp = `
+Exit codes:
+  0  done
+  1  failed: the server could not be asked, or offers what no catalogue can have
+  2  wrong use or configuration, or a catalogue that is not in order
+"catalogue diff" has codes of its own: see its --help.
+`
+
 func catalogueCommand() *cobra.Command {
-	return group("catalogue", "Write the catalogue of an MCP server's tools, and check it",
-		catalogueImportCommand(), catalogueDiffCommand(), catalogueCheckCommand())
+	diff := catalogueDiffCommand()
+	cmd := group("catalogue", "Write the catalogue of an MCP server's tools, and check it",
+		catalogueImportCommand(), diff, catalogueCheckCommand())
+	cmd.SetHelpTemplate(cmd.HelpTemplate() + catalogueExitHelp)
+	return cmd
 }
 
 func catalogueCheckCommand() *cobra.Command {

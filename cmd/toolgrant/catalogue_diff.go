@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -202,6 +203,7 @@ func compareSchemas(at string, ours, theirs *catalog.Schema, opaque []string) []
 	differ("enum", ours.Enum, theirs.Enum)
 	differ("required", ours.Required, theirs.Required)
 	differ("header", []string{ours.Header}, []string{theirs.Header})
+	differ("nullable", []string{strconv.FormatBool(ours.Nullable)}, []string{strconv.FormatBool(theirs.Nullable)})
 	names := slices.AppendSeq(slices.Collect(maps.Keys(ours.Properties)), maps.Keys(theirs.Properties))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {

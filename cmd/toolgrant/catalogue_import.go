@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,7 +40,8 @@ the catalogue has it, pin included: with another pin there, it is good no more.
 Whether the server still is what was pinned, "toolgrant catalogue diff" finds out.
 
 The server is asked directly and not through Envoy, in each revision of MCP that
-toolgrant knows, for its tools alone. No tool is called.
+toolgrant knows, for its tools alone. No tool is called. A tool that calls others by
+their names (a meta-tool) looks like any other: a NOTE stands where one could be one.
 
 The catalogue is yours, and the server only a source: what it says of itself
 (descriptions, readOnlyHint) is shown in comments and decides nothing. Tools are
@@ -244,6 +246,34 @@ func slug(name, otherwise string) string {
 	id := strings.Trim(b.String(), "_.-")
 	return cmp.Or(strings.TrimRight(id[:min(len(id), 63)], "_.-"), otherwise)
 }
+
+// mayCallOthers reports whether the tool looks like a meta-tool, whose arguments name
+// another one: it takes a text and something of which nothing is said, and one of
+// them is called so. The pointers are those of the likeliest two.
+func (t *importedTool) mayCallOthers() (name, arguments string, may bool) {
+	properties := t.mapped.input.Properties
+	for _, p := range slices.Sorted(maps.Keys(properties)) {
+		s, at := properties[p], "/"+escapePointer(p)
+		switch {
+		case s.Type == "string" && len(s.Enum) == 0:
+			likely := namesTools.MatchString(p)
+			if may = may || likely; name == "" || likely {
+				name = at
+			}
+		case s.Type == "any":
+			likely := holdsArguments.MatchString(p)
+			if may = may || likely; arguments == "" || likely {
+				arguments = at
+			}
+		}
+	}
+	return name, arguments, may && name != "" && arguments != ""
+}
+
+var (
+	namesTools     = regexp.MustCompile(`(?i)name|tool|function|command|action|method`)
+	holdsArguments = regexp.MustCompile(`(?i)^args?$|argument|param|input|payload`)
+)
 
 // hints are what the tool says that it does, for the comment beside its sets.
 func (t *importedTool) hints() string {

@@ -124,6 +124,8 @@ func (m *schemaMapper) value(schema any, at schemaPlace) (s *catalog.Schema, why
 		return s, why
 	case "string":
 		s.Enum = m.enum(node)
+		types, _ := node["type"].([]any)
+		s.Nullable = slices.Contains(types, any("null"))
 	}
 	m.header(s, node, at)
 	return s, ""

@@ -37,9 +37,9 @@ var mapSchemaTests = []struct{ name, schema, want string }{
 	{"enum that a catalogue cannot hold", `{"type":"object","properties":{"e":{"enum":["\u0007","a"]},"big":{"enum":["` + strings.Repeat("x", maxSchemaEnum) + `","a"]}}}`,
 		"properties:\n  big: {type: string}\n  e: {type: string}"},
 	{"nullable", `{"type":"object","properties":{"a":{"anyOf":[{"type":"string","enum":["x"]},{"type":"null"}],"default":null},"o":{"oneOf":[{"type":"null"},{"type":"integer"}]},"l":{"type":["boolean","null"]},"n":{"type":"null"}}}`,
-		"properties:\n  a: {type: string, enum: [x]}\n  l: {type: boolean}\n  \"n\": {type: any}\n  o: {type: integer}\nopaque /n: no type is declared"},
+		"properties:\n  a: {type: string, enum: [x], nullable: true}\n  l: {type: boolean}\n  \"n\": {type: any}\n  o: {type: integer}\nopaque /n: no type is declared"},
 	{"unions", `{"type":"object","properties":{"a":{"anyOf":[{"type":"string"},{"type":"integer"}]},"b":{"anyOf":[{"const":"x"},{"const":"y"},{"type":"null"}]},"c":{"type":["integer","number"]},"d":{"type":["string","object"]},"e":{"anyOf":[{"const":"x"},{"type":"string"}]},"f":{"oneOf":[{"type":"object","properties":{"x":{"type":"string"}}},{"type":"object","properties":{"y":{"type":"string"}}}]},"g":{"anyOf":[{"type":"string"}],"oneOf":[{"type":"string"}]},"h":{"anyOf":[]}}}`,
-		"properties:\n  a: {type: any}\n  b: {type: string, enum: [x, \"y\"]}\n  c: {type: number}\n  d: {type: any}\n  e: {type: string}\n  f: {type: any}\n  g: {type: any}\n  h: {type: any}\n" +
+		"properties:\n  a: {type: any}\n  b: {type: string, enum: [x, \"y\"], nullable: true}\n  c: {type: number}\n  d: {type: any}\n  e: {type: string}\n  f: {type: any}\n  g: {type: any}\n  h: {type: any}\n" +
 			"opaque /a: one of several types\nopaque /d: one of several types\nopaque /f: one of several types\nopaque /g: one of several types\nopaque /h: one of several types"},
 	{"untyped", `{"type":"object","properties":{"a":{},"b":true,"c":{"description":"x"},"no":false,"d":{"type":"file"},"e":{"type":7}},"required":["a","b","no"]}`,
 		"properties:\n  a: {type: any}\n  b: {type: any}\n  c: {type: any}\n  d: {type: any}\n  e: {type: any}\nrequired: [a, b]\n" +
@@ -71,7 +71,7 @@ var mapSchemaTests = []struct{ name, schema, want string }{
 	{"arguments elsewhere", `{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":{"type":"string"},"anyOf":[{"properties":{"b":{"type":"string"}}}]}`,
 		"properties:\n  a: {type: string}\nnote: it takes other arguments than these: they are refused\nnote: a part of its schema may declare further arguments: they are refused"},
 	{"headers", `{"type":"object","properties":{"r":{"type":"string","x-mcp-header":"Region"},"o":{"type":"object","properties":{"p":{"type":"integer","x-mcp-header":"Deep"}}},"again":{"type":"boolean","x-mcp-header":"region"},"n":{"type":"number","x-mcp-header":"N"},"bad":{"type":"string","x-mcp-header":"a b"},"null":{"type":["string","null"],"x-mcp-header":"L"},"arr":{"type":"array","items":{"type":"string","x-mcp-header":"In"}},"all":{"allOf":[{"type":"string","x-mcp-header":"All"}]}}}`,
-		"properties:\n  again: {type: boolean, header: region}\n  all: {type: string}\n  arr:\n    type: array\n    items: {type: string}\n  bad: {type: string}\n  \"n\": {type: number}\n  \"null\": {type: string}\n  o:\n    type: object\n    properties:\n      p: {type: integer, header: deep}\n  r: {type: string}\n" +
+		"properties:\n  again: {type: boolean, header: region}\n  all: {type: string}\n  arr:\n    type: array\n    items: {type: string}\n  bad: {type: string}\n  \"n\": {type: number}\n  \"null\": {type: string, nullable: true}\n  o:\n    type: object\n    properties:\n      p: {type: integer, header: deep}\n  r: {type: string}\n" +
 			strings.TrimSpace(noteOfHeader("/bad")+noteOfHeader("/n")+noteOfHeader("/null")+noteOfHeader("/r"))},
 	{"a header out of reach", `{"type":"object","$defs":{"S":{"type":"string","x-mcp-header":"S"}},"properties":{"o":{"type":"object","properties":{"p":{"type":"string","x-mcp-header":"P"}},"additionalProperties":{"type":"string"}},"s":{"$ref":"#/$defs/S"}}}`,
 		"properties:\n  o: {type: any}\n  s: {type: string}\nopaque /o: " + whyFree + "\n" + strings.TrimSpace(noteOfHeader("/o/p"))},
@@ -189,4 +189,22 @@ func FuzzMapSchema(f *testing.F) {
 			t.Fatalf("%s\n%v", bytes.TrimSpace(text), err)
 		}
 	})
+}
+
+// TestMetaToolsAreNoted: where a tool looks as if it called others, what to write is
+// said; a line that is taken up makes a catalogue that loads.
+func TestMetaToolsAreNoted(t *testing.T) {
+	for schema, want := range map[string]string{
+		`{"type":"object","properties":{"name":{"type":"string"},"arguments":{"type":"object"}}}`:                                    "/name /arguments",
+		`{"type":"object","properties":{"a":{"type":"string"},"tool":{"type":"string"},"payload":{},"x":{}}}`:                        "/tool /payload",
+		`{"type":"object","properties":{"repo":{"type":"string"},"target":{}}}`:                                                      "",
+		`{"type":"object","properties":{"name":{"type":"string","enum":["a"]},"x":{"type":"string"},"arguments":{"type":"object"}}}`: "/x /arguments",
+		`{"type":"object","properties":{"name":{"type":"string"}}}`:                                                                  "",
+	} {
+		tool := importedTool{mapped: mapSchema(parsed(t, schema))}
+		name, arguments, may := tool.mayCallOthers()
+		if got := name + " " + arguments; may != (want != "") || may && got != want {
+			t.Errorf("%s: %q %v", schema, got, may)
+		}
+	}
 }

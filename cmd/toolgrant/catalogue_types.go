@@ -123,11 +123,16 @@ func (m *schemaMapper) union(node map[string]any, at schemaPlace) (*catalog.Sche
 		}
 		parts = others
 	}
+	all := len(parts)
 	parts = slices.DeleteFunc(slices.Clone(parts), isNull)
 	at.named = false
 	if len(parts) == 1 {
 		at.depth--
-		return m.value(parts[0], at)
+		s, why := m.value(parts[0], at)
+		if s != nil && s.Type == "string" {
+			s.Nullable = s.Nullable || all > 1
+		}
+		return s, why
 	}
 	at.fixed = false // nothing in them is opaque by itself: then all of it is
 	var kinds, enum []string
@@ -151,7 +156,7 @@ func (m *schemaMapper) union(node map[string]any, at schemaPlace) (*catalog.Sche
 	if !whole {
 		enum = nil
 	}
-	return &catalog.Schema{Type: kind, Enum: m.enumOf(enum)}, ""
+	return &catalog.Schema{Type: kind, Enum: m.enumOf(enum), Nullable: kind == "string" && all > len(parts)}, ""
 }
 
 func isNull(schema any) bool {

@@ -90,6 +90,11 @@ func (w *yamlWriter) tool(t *importedTool) {
 		}
 		w.line(4, "# NOTE: %s", note)
 	}
+	if name, arguments, may := t.mayCallOthers(); may {
+		w.line(4, "# NOTE: if it calls other tools by their names, say so: without this line, whoever may")
+		w.line(4, "# call it may call all of them, with any arguments. The line takes the place of %q in opaque.", arguments)
+		w.line(4, "# meta: {tool: %s, arguments: %s}", yamlText(name), yamlText(arguments))
+	}
 	if len(t.mapped.opaque) > 0 {
 		w.line(4, "opaque:")
 		for _, o := range t.mapped.opaque {
@@ -110,6 +115,9 @@ func (w *yamlWriter) schema(indent int, key string, s *catalog.Schema) {
 		}
 		if s.Header != "" {
 			words += ", header: " + yamlText(s.Header)
+		}
+		if s.Nullable {
+			words += ", nullable: true"
 		}
 		w.line(indent, "%s: {%s}", key, words)
 		return

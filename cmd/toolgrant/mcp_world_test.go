@@ -156,4 +156,5 @@ func (b bearerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
+// patient is a deadline that only a fault reaches.
 const patient = 30 * time.Second

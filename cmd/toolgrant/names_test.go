@@ -17,6 +17,7 @@ import (
 func TestNamesAgree(t *testing.T) {
 	for _, n := range []struct{ what, a, b string }{
 		{"the header of a pass", envoy.PassHeader, mcp.PassHeader},
+		{"the header of a stream", envoy.StreamHeader, authz.StreamHeader},
 		{"the extension with the tool", envoy.ExtensionTool, authz.ContextTool},
 		{"the extension with the server", envoy.ExtensionServer, authz.ContextServer},
 		{"the extension with the time-out", envoy.ExtensionTimeout, authz.ContextTimeout},

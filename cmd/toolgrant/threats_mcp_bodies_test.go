@@ -122,12 +122,12 @@ func (s speaker) otherNames() []attack {
 	for _, other := range []string{"Params", "JSONRPC"} {
 		e.change("R02 alone, "+other, `"`+strings.ToLower(other)+`"`, `"`+other+`"`, invalid)
 	}
-	e.change("R02 alone, ID", `"id"`, `"ID"`, "403/-32601/null 400/-32600/null")
+	e.change("R02 alone, ID", `"id"`, `"ID"`, ambiguous)
 	for old, others := range map[string][]string{
 		"name": {"Name", "NAME", "naMe", "name ", " name", `\ufeffname`, `name\u200b`}, "arguments": {"Arguments", "argumentſ"}, "_meta": {"_Meta"},
 	} {
 		for _, other := range others {
-			e.change("R02 alone, "+other, `"`+old+`"`, `"`+other+`"`, "400/-32602/id 400/-32020/id")
+			e.change("R02 alone, "+other, `"`+old+`"`, `"`+other+`"`, badParams)
 		}
 	}
 	e.change("R02 alone, an argument", `"note"`, `"Note"`, badParams)
@@ -140,8 +140,9 @@ func (s speaker) otherNames() []attack {
 	e.change("R02 __proto__ in _meta", `"_meta":{`, `"_meta":{"x":[{"__proto__":1}],`, invalid)
 	e.change("R02 __proto__ deep in arguments", `{"note"`, `{"x":[[{"__proto__":{}}]],"note"`, invalid)
 	e.change("R02 constructor", `{"note"`, `{"constructor":{"prototype":{}},"note"`, denied) // policy does not see it
-	e.change("R02 the tool's name in another case", `"write_note"`, `"Write_Note"`, "403/403/id 400/-32020/id")
-	e.change("R02 the tool's name with a zero", `"write_note"`, `"write_note\u0000"`, "403/403/id 400/-32020/id")
+	other := map[bool]string{true: differs, false: denied}[s.modern()]                       // Mcp-Name says which it is
+	e.change("R02 the tool's name in another case", `"write_note"`, `"Write_Note"`, other)
+	e.change("R02 the tool's name with a zero", `"write_note"`, `"write_note\u0000"`, other)
 	e.change("R02 the method in another case", `"tools/call"`, `"Tools/Call"`, noMethod)
 	e.change("R02 the method with a zero", `"tools/call"`, `"tools/call\u0000"`, noMethod)
 

@@ -7,7 +7,7 @@ import (
 	"github.com/toolgrant/toolgrant/authz/mcp"
 )
 
-// plus is a good request with more fields, without some that are there.
+// plus is a good request with more fields.
 func (a attack) plus(name, want string, fields ...string) attack {
 	a.name, a.want = name, want
 	a.fields = append(a.fields[:len(a.fields):len(a.fields)], fields...)
@@ -36,6 +36,8 @@ func (s speaker) sizes() []attack {
 	const limit = 64 << 10
 	pad := func(n int) string { return e.good.body + strings.Repeat(" ", n-len(e.good.body)) }
 	e.body("R06 a body of the limit", pad(limit), "200")
+	// Over HTTP/2, Envoy 1.40 asks about a part of what only its last frame takes over
+	// the limit, and would send on the whole: the door refuses parts.
 	e.body("R06 over the limit", pad(limit+1), "413")
 	e.body("R06 1 MB over the limit", pad(limit+1<<20), "413")
 	e.body("R06 over the limit, and good behind it", strings.Repeat(" ", limit)+e.good.body, "413")
@@ -56,12 +58,12 @@ func (s speaker) sizes() []attack {
 	half("longer than it comes", "Content-Length: 200000\r\n\r\n"+pad(limit+1), "ended 413")
 	a := s.write("")
 	for _, value := range []string{"true", "false"} {
-		attacks = append(attacks, a.plus("R06 partial, the client says "+value, "200 413", "x-envoy-auth-partial-body", value))
+		attacks = append(attacks, a.plus("R06 partial, the client says "+value, "200", "x-envoy-auth-partial-body", value))
 	}
 	a.body = a.body[:len(a.body)/2]
 	return append(attacks,
-		a.plus("R06 a half that says so", "413 "+unparsed, "x-envoy-auth-partial-body", "true"),
-		a.plus("R06 a half that denies it", "413 "+unparsed, "x-envoy-auth-partial-body", "false"),
+		a.plus("R06 a half that says so", unparsed, "x-envoy-auth-partial-body", "true"),
+		a.plus("R06 a half that denies it", unparsed, "x-envoy-auth-partial-body", "false"),
 		attack{name: "R06 shorter than its length", http2: append(g.fields2(), "content-length", "100000"), body: g.body, want: mayEnd})
 }
 
@@ -69,12 +71,13 @@ func (s speaker) sizes() []attack {
 func (s speaker) steering() []attack {
 	a := s.write("")
 	forged := mcp.NewSeal().Close(mcp.Pass{
-		Decision: "d_evil", Server: s.server, Agent: "corp/admin", Method: mcp.ToolsCall, Tool: s.server + "/delete_note", Revision: s.revision, Ends: time.Now().Add(time.Hour),
+		Decision: "d_evil", Server: s.server, Agent: "corp/admin", Method: mcp.ToolsCall, Revision: s.revision, Ends: time.Now().Add(time.Hour),
 	})
 	attacks := []attack{
 		a.plus("R07 x-envoy-*", "200", "x-envoy-auth-partial-body", "false", "x-envoy-original-path", "/evil", "x-envoy-upstream-rq-timeout-ms", "1", "x-envoy-upstream-rq-per-try-timeout-ms", "1",
 			"x-envoy-expected-rq-timeout-ms", "1", "x-envoy-internal", "evil", "x-envoy-retry-on", "5xx", "x-envoy-max-retries", "9", "x-envoy-hedge-on-per-try-timeout", "true", "x-envoy-decorator-operation", "evil"),
 		a.plus("R07 x-grant-*", "200", "x-grant", "evil", "x-grant-ctx-agent", "evil", "x-grant-ctx-agent", "evil", "x-grant-ctx-task", "evil", "x-grant-ctx-admin", "evil"),
+		a.plus("R07 a stream, the client says", "200", "x-grant-ctx-stream", "1"),
 		a.plus("R07 x-forwarded-*", "200", "x-forwarded-for", "evil", "x-forwarded-proto", "evil", "x-forwarded-host", "evil", "x-forwarded-client-cert", "URI=evil", "forwarded", "for=evil", "x-real-ip", "evil"),
 		a.plus("R07 credentials of others", "200", "cookie", "session=evil", "proxy-authorization", "Basic evil", "x-api-key", "evil", "dpop", "evil"),
 		a.plus("R07 an underscore", mayEnd, "x_grant_ctx_pass", "evil"),
@@ -164,12 +167,11 @@ func (s speaker) verbs() []attack {
 	for _, method := range []string{"PUT", "PATCH", "OPTIONS", "EVIL", "post", "Post", "Get", "PROPFIND", "QUERY"} {
 		verb(method, noVerb+" 405 400 501 ended", true)
 	}
-	verb("HEAD", "405 400 ended", false)
+	verb("HEAD", "405", false)
 	verb("TRACE", noVerb+" 405 400 501 ended", false)
-	verb("OPTIONS", noVerb+" 400 501", false)
-	bodied := map[bool]string{true: noVerb, false: ambiguous}[s.modern()]
+	verb("OPTIONS", noVerb, false)
 	for _, method := range []string{"GET", "DELETE"} {
-		verb(method, bodied+" "+ambiguous, true)
+		verb(method, ambiguous, true)
 	}
 	if s.modern() {
 		verb("GET", noVerb, false)

@@ -36,20 +36,24 @@ const (
 // four are the ways in which attacks on MCP routes are sent.
 var four = []way{fixedLength, chunkedBody, twoWrites, overHTTP2}
 
-// rpcTarget is a world with three MCP servers that attacks are sent to: notes in
-// every revision, legacy in 2025-11-25 alone, with a session, and told, which tells
-// denials by JSON-RPC. Each runs what it runs in the same process.
+// rpcTarget is a world with four MCP servers that attacks are sent to: notes in
+// every revision, legacy in 2025-11-25 alone, with a session, told, which tells
+// denials by JSON-RPC, and jobs, whose calls go over the surface because they may
+// become tasks.
 type rpcTarget struct {
 	*mcpWorld
 	inTask   string
-	tokens   map[string]string // server -> token with a live grant of its write_note
-	held     map[string]string // server -> that grant
-	self     map[string]string // server -> identity token for it: no grant
-	session  string            // of corp/report-bot's, at legacy
-	other    string            // of another agent's, there
-	sessions []string          // that may have been opened
-	sent     int               // requests so far
-	arrived  int               // those of them that reached a server
+	tokens   map[string]string    // server -> token with a live grant of its write_note
+	held     map[string]string    // server -> that grant
+	self     map[string]string    // server -> identity token for it: no grant
+	session  string               // of corp/report-bot's, at legacy
+	other    string               // of another agent's, there
+	stranger string               // identity token of that one, for legacy
+	sessions []string             // that may have been opened
+	sent     int                  // requests so far
+	reached  map[string][]reached // mark -> what reached a server, when it was last looked at
+	logged   string               // what ran, then
+	arrived  int                  // those of them that reached a server
 }
 
 // anotherServer is notesServer by another name.
@@ -60,13 +64,27 @@ func anotherServer(id, more string) string {
 
 func openRPCTarget(t *testing.T) *rpcTarget {
 	t.Helper()
-	servers := notesServer + anotherServer("legacy", `revisions: ["2025-11-25"], hosts: [mcp.example], origins: ["https://inspector.example"]`) + anotherServer("told", "denials: jsonrpc")
+	servers := notesServer + strings.Replace(anotherServer("jobs", "denials: http"), "{tool: write_note,", "{tool: write_note, tasks: true,", 1) + anotherServer("legacy", `revisions: ["2025-11-25"], hosts: [mcp.example], origins: ["https://inspector.example"]`) + anotherServer("told", "denials: jsonrpc")
 	m := &rpcTarget{mcpWorld: openMCP(t, servers, ""), tokens: map[string]string{}, held: map[string]string{}, self: map[string]string{}}
-	m.upstream = m.cat.Servers[0].Upstream // of all three
-	m.inTask = m.world.task()
-	for _, server := range []string{"notes", "legacy", "told"} {
-		m.buy(server, 15*time.Minute)
-		m.self[server] = m.identity("report-bot", "https://"+server+".internal/mcp", "reporting")
+	of := m.seen.next
+	m.seen.next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/jobs" {
+			m.jobs(w, r)
+			return
+		}
+		of.ServeHTTP(w, r)
+	})
+	m.upstream = m.cat.Servers[0].Upstream // of all of them
+	task, err := m.planner().StartTask(t.Context(), client.TaskRequest{Kind: "monthly-report", Agents: []string{"corp/report-bot", "corp/other-bot"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.inTask = task.ID
+	for i := range m.cat.Servers {
+		id := m.cat.Servers[i].ID
+		tok, grant := m.buy("report-bot", id, 15*time.Minute)
+		m.tokens[id], m.held[id] = tok, grant.ID
+		m.self[id] = m.identity("report-bot", m.cat.Servers[i].Resource, "reporting")
 	}
 	t.Cleanup(func() { // or the server keeps them for minutes
 		for _, id := range m.sessions {
@@ -78,18 +96,19 @@ func openRPCTarget(t *testing.T) *rpcTarget {
 		}
 	})
 	m.session = m.begin(t, "legacy", m.tokens["legacy"])
-	m.other = m.begin(t, "legacy", m.identity("other-bot", "https://legacy.internal/mcp", "reporting"))
+	m.stranger = m.identity("other-bot", "https://legacy.internal/mcp", "reporting")
+	m.other = m.begin(t, "legacy", m.stranger)
 	return m
 }
 
-// buy puts a new grant in the place of the server's.
-func (m *rpcTarget) buy(server string, ttl time.Duration) {
+// buy buys an agent a grant of the server's write_note.
+func (m *rpcTarget) buy(agent, server string, ttl time.Duration) (token string, grant client.Grant) {
 	m.t.Helper()
-	tok, err := m.bot().Exchange(m.t.Context(), client.GrantRequest{Tool: server + "/write_note", Task: m.inTask, TTL: ttl})
+	tok, err := m.as(agent, "reporting").Exchange(m.t.Context(), client.GrantRequest{Tool: server + "/write_note", Task: m.inTask, TTL: ttl})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.tokens[server], m.held[server] = tok.AccessToken, tok.Grants[0].ID
+	return tok.AccessToken, tok.Grants[0]
 }
 
 // begin opens a session.
@@ -197,6 +216,7 @@ func (s speaker) hold(t *testing.T, attacks []attack) {
 	t.Helper()
 	shots := fire(t, s.front, attacks, four, s.sent)
 	s.sent += len(shots)
+	s.look()
 	for _, shot := range shots {
 		t.Run(shot.name+"/"+shot.way.name, func(t *testing.T) { s.judge(t, shot.attack, shot.got, shot.n) })
 	}
@@ -204,8 +224,25 @@ func (s speaker) hold(t *testing.T, attacks []attack) {
 	if n := s.seen.count(); n != s.arrived {
 		t.Errorf("%d requests reached the servers, and %d of these are accounted for", n, s.arrived)
 	}
-	if ran := s.ran.String(); strings.Contains(ran, "delete_note") {
-		t.Errorf("what ran:\n%s", ran)
+	if strings.Contains(s.logged, "delete_note") {
+		t.Errorf("what ran:\n%s", s.logged)
+	}
+}
+
+// reached is a request as a server got it.
+type reached struct {
+	*http.Request
+	body string
+}
+
+// look takes note of what has reached the servers, and what they ran.
+func (m *rpcTarget) look() {
+	m.logged = m.ran.String()
+	m.reached = map[string][]reached{}
+	m.seen.mu.Lock()
+	defer m.seen.mu.Unlock()
+	for i, r := range m.seen.seen {
+		m.reached[r.UserAgent()] = append(m.reached[r.UserAgent()], reached{r, m.seen.body[i]})
 	}
 }
 
@@ -226,21 +263,16 @@ func (s speaker) judge(t *testing.T, a attack, got answer, n int) {
 	if a.http1 != "" {
 		sent = strings.ReplaceAll(s.write("").body, theID, idOf(n))
 	}
-	s.seen.mu.Lock()
-	defer s.seen.mu.Unlock()
-	arrived := 0
-	for i, r := range s.seen.seen {
-		if r.UserAgent() != mark(n) {
-			continue
-		}
-		arrived++
-		s.arrived++
+	arrived := s.reached[mark(n)]
+	s.arrived += len(arrived)
+	for _, c := range arrived {
+		r := c.Request
 		verb, path := cmp.Or(a.method, "POST"), map[string]string{"notes": "/mcp"}[s.server]
 		if r.Method != verb || r.RequestURI != cmp.Or(path, "/"+s.server) || r.Host != s.upstream || len(r.Trailer) > 0 {
 			t.Errorf("the server got %s %s of %s, trailers %v", r.Method, r.RequestURI, r.Host, r.Trailer)
 		}
-		if body := s.seen.body[i]; body != sent {
-			t.Errorf("the server got %q, and %q was sent", body, sent)
+		if c.body != sent {
+			t.Errorf("the server got %q, and %q was sent", c.body, sent)
 		}
 		context := map[string]string{"Agent": "corp/report-bot"}
 		if r.Header.Get("X-Grant-Ctx-Grant") != "" || strings.Contains(sent, theName) {
@@ -251,11 +283,11 @@ func (s speaker) judge(t *testing.T, a attack, got answer, n int) {
 		}
 		told(t, r, context)
 	}
-	if arrived > 1 || (arrived == 1) != reached {
-		t.Fatalf("answer %s, and it reached the server %d times", said, arrived)
+	if len(arrived) > 1 || (len(arrived) == 1) != reached {
+		t.Fatalf("answer %s, and it reached the server %d times", said, len(arrived))
 	}
-	wrote := strings.Count(s.ran.String(), "text="+idOf(n))
-	if want := reached && strings.Contains(sent, theName); wrote > 1 || (wrote == 1) != want {
+	wrote := strings.Count(s.logged, "text="+idOf(n))
+	if want := said == "200" && strings.Contains(sent, theName); wrote > 1 || (wrote == 1) != want && !slices.Contains(wants, "ran") {
 		t.Errorf("answer %s: %s, and the tool ran %d times", said, got.body, wrote)
 	}
 }

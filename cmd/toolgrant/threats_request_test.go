@@ -186,20 +186,7 @@ func (w *target) bodyHeaders() []attack {
 // to the check, and the whole of it to the tool.
 func TestPartialBody(t *testing.T) {
 	w := openTarget(t, token.EdDSA)
-	text, err := envoy.Config(w.envoyOptions())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config any
-	if err := yaml.Unmarshal(text, &config); err != nil {
-		t.Fatal(err)
-	}
-	set(t, config, "with_request_body", map[string]any{"max_request_bytes": len(october), "allow_partial_message": true, "pack_as_bytes": true})
-	if text, err = json.Marshal(config); err != nil {
-		t.Fatal(err)
-	}
-	w.envoy = envoytest.Start(t, text)
-	w.front = "http://" + w.envoy.Listener(t, "toolgrant")
+	w.sendParts(t, len(october))
 	long := october + strings.Repeat(" ", 100)
 	w.hold(t, []attack{
 		{name: "R06 the whole", fields: bearer(w.token), body: october, want: "200"},
@@ -208,6 +195,25 @@ func TestPartialBody(t *testing.T) {
 		{name: "R06 a part, in chunks", fields: bearer(w.token), body: long, trailers: []string{}, want: "413"},
 		{name: "R06 a part, with trailers", fields: bearer(w.token), body: long, trailers: []string{"x-evil", "1"}, want: "413"},
 	})
+}
+
+// sendParts starts an Envoy that sends no more than so many bytes to the check.
+func (w *world) sendParts(t *testing.T, bytes int) {
+	t.Helper()
+	text, err := envoy.Config(w.envoyOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config any
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	set(t, config, "with_request_body", map[string]any{"max_request_bytes": bytes, "allow_partial_message": true, "pack_as_bytes": true})
+	if text, err = json.Marshal(config); err != nil {
+		t.Fatal(err)
+	}
+	w.envoy = envoytest.Start(t, text)
+	w.front = "http://" + w.envoy.Listener(t, "toolgrant")
 }
 
 // set gives the one member of that name another value, however deep it lies.

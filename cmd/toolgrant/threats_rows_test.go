@@ -18,11 +18,12 @@ import (
 const (
 	tokens   = "cmd/toolgrant.TestThreatsToToken"
 	requests = "cmd/toolgrant.TestThreatsToRequest"
+	messages = "cmd/toolgrant.TestThreatsToMCP" // of requests on MCP routes
 )
 
 // threatRows says which tests hold each row of the threat list that this version
 // answers: PACKAGE.FUNCTION, with blanks between. Rows of what is not there yet
-// (DPoP, MCP, a cluster, delegation) are not in it.
+// (DPoP, a cluster, delegation) are not in it.
 var threatRows = map[string]string{
 	"T01": tokens + " token.TestT01AlgNone token.TestWycheproofJWS",
 	"T02": tokens + " token.TestT02PublicKeyAsSecret token.TestWycheproofJWS",
@@ -41,19 +42,24 @@ var threatRows = map[string]string{
 	"T15": tokens + " authz.TestLiveHTTP1 authz.TestLiveHTTP2",
 	"T16": tokens + " token.TestT16Respelt token.TestWycheproofJWS",
 
-	"R01": requests + " strictjson.TestParseRefuses",
-	"R02": requests + " strictjson.TestParseRefuses strictjson.TestFoldIsSimpleFolding",
-	"R03": requests + " strictjson.TestParseRefuses strictjson.TestJSONTestSuite",
-	"R04": requests + " strictjson.TestParseRefuses strictjson.TestJSONTestSuite",
-	"R05": requests + " strictjson.TestLimits strictjson.TestParseIsLinear",
-	"R06": requests + " cmd/toolgrant.TestPartialBody cmd/toolgrant.TestHalfARequest authz.TestLiveHTTP1",
-	"R07": requests + " cmd/toolgrant.TestWhatReachesTheTool authz.TestLiveHTTP1 authz.TestLiveHTTP2",
-	"R08": requests,
-	"R09": requests,
-	"R10": requests + " cmd/toolgrant.TestTrailersDoNotReachTheTool authz.TestLiveHTTP1 authz.TestLiveHTTP2 broker.TestTwoReadings",
-	"R11": requests + " authz.TestLiveHTTP1",
-	"R12": requests + " envoy.TestLive authz.TestLiveHTTP1",
-	"R13": requests + " authz.TestLiveHTTP1 authz.TestLiveHTTP2",
+	"R01": requests + " " + messages + " strictjson.TestParseRefuses",
+	"R02": requests + " " + messages + " strictjson.TestParseRefuses strictjson.TestFoldIsSimpleFolding",
+	"R03": requests + " " + messages + " strictjson.TestParseRefuses strictjson.TestJSONTestSuite",
+	"R04": requests + " " + messages + " strictjson.TestParseRefuses strictjson.TestJSONTestSuite",
+	"R05": requests + " " + messages + " strictjson.TestLimits strictjson.TestParseIsLinear",
+	"R06": requests + " " + messages + " cmd/toolgrant.TestThreatsToMCPPartialBody cmd/toolgrant.TestPartialBody cmd/toolgrant.TestHalfARequest authz.TestLiveHTTP1",
+	"R07": requests + " " + messages + " cmd/toolgrant.TestWhatReachesTheTool authz.TestLiveHTTP1 authz.TestLiveHTTP2",
+	"R08": requests + " " + messages,
+	"R09": requests + " " + messages,
+	"R10": requests + " " + messages + " cmd/toolgrant.TestThreatsToMCPPipelined cmd/toolgrant.TestTrailersDoNotReachTheTool authz.TestLiveHTTP1 authz.TestLiveHTTP2 broker.TestTwoReadings",
+	"R11": requests + " " + messages + " authz.TestLiveHTTP1",
+	"R12": requests + " " + messages + " envoy.TestLive authz.TestLiveHTTP1",
+	"R13": requests + " " + messages + " authz.TestLiveHTTP1 authz.TestLiveHTTP2",
+	"R14": messages + " authz/mcp.TestMethodAndName authz/mcp.TestArgumentHeaders",
+	"R15": messages + " cmd/toolgrant.TestThreatsToMCPTasks authz/mcp.TestKinds authz.TestMessagesAreDecided",
+	"R16": messages + " authz.TestSessionsAreTheirOpeners surface.TestSessionsAreTheirAgents",
+	"R17": messages + " cmd/toolgrant.TestThreatsToMCPStreams envoy.TestLiveStreams",
+	"R18": messages + " authz/mcp.TestHostsAndOrigins broker.TestHostAndOrigin",
 
 	"B02": "broker.TestB02ClientWithoutSubject",
 	"B03": "broker.TestB03OtherAudienceOtherClient broker.TestB03ClientsTokenAtTheAPI",
@@ -92,7 +98,7 @@ func TestEveryThreatRowHasItsTest(t *testing.T) {
 	for _, group := range []struct {
 		letter   string
 		from, to int
-	}{{"T", 1, 16}, {"R", 1, 13}, {"B", 2, 14}, {"P", 1, 5}, {"O", 1, 1}, {"O", 7, 10}, {"U", 1, 1}, {"U", 3, 3}} {
+	}{{"T", 1, 16}, {"R", 1, 18}, {"B", 2, 14}, {"P", 1, 5}, {"O", 1, 1}, {"O", 7, 10}, {"U", 1, 1}, {"U", 3, 3}} {
 		for n := group.from; n <= group.to; n++ {
 			rows = append(rows, fmt.Sprintf("%s%02d", group.letter, n))
 		}

@@ -301,10 +301,10 @@ func (a *attack) send(t *testing.T, front string, w way, mark string) answer {
 	if err != nil {
 		return answer{}
 	}
-	defer resp.Body.Close()
 	if a.stream && resp.StatusCode < 300 {
-		return answer{resp.StatusCode, resp.Header, ""}
+		return answer{resp.StatusCode, resp.Header, ""} // to close its body would be to wait for its end
 	}
+	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }

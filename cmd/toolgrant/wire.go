@@ -179,7 +179,7 @@ func (p *parts) watched() *authz.Watched {
 		return nil
 	}
 	return &authz.Watched{
-		Seal: p.seal, Session: p.surface.Session, EndSession: p.surface.EndSession,
+		Seal: p.seal, Session: p.surface.Session, PinSession: p.surface.PinSession, EndSession: p.surface.EndSession,
 		Task: func(server, id string) (authz.Started, bool) {
 			t, known := p.surface.Task(server, id)
 			return authz.Started(t), known

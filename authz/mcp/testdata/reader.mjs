@@ -2,6 +2,8 @@
 //
 // One line per message: "error", or the RFC 8785 text of
 // [method, name, uri, taskId, arguments, id], a tab, and that of the message.
+// With "uris" behind it, what comes are URIs, and a line is the JSON text of what
+// new URL makes of one, as the TypeScript SDK reads it; null: no URL.
 import { readFileSync, writeSync } from "node:fs";
 
 function canonical(v) {
@@ -22,11 +24,20 @@ function read(data) {
   }
 }
 
+function readURI(data) {
+  try {
+    return JSON.stringify(new URL(data.toString("utf8")).href);
+  } catch {
+    return "null";
+  }
+}
+
+const reader = process.argv[2] === "uris" ? readURI : read;
 const source = readFileSync(0);
 const lines = [];
 for (let at = 0; at < source.length; ) {
   const size = source.readUInt32BE(at);
-  lines.push(read(source.subarray(at + 4, at + 4 + size)));
+  lines.push(reader(source.subarray(at + 4, at + 4 + size)));
   at += 4 + size;
 }
 const out = Buffer.from(lines.map((line) => line + "\n").join(""));

@@ -2,9 +2,14 @@
 
 One line per message: "error", or the RFC 8785 text of
 [method, name, uri, taskId, arguments, id], a tab, and that of the message.
+With "uris" behind it, what comes are URIs, and a line is the JSON text of what
+pydantic makes of one, as version 1.x of the SDK reads it, or of where a path leads
+that is unlike it when decoded; null: no URI.
 """
 import json
+import posixpath
 import sys
+import urllib.parse
 
 
 def number(x):
@@ -61,10 +66,34 @@ def read(data):
         return b"error"
 
 
+def uri_reader():
+    from typing import Annotated
+
+    from pydantic import AnyUrl, TypeAdapter, UrlConstraints
+
+    url = TypeAdapter(Annotated[AnyUrl, UrlConstraints(host_required=False)])  # mcp.types
+
+    def read(data):
+        try:
+            text = data.decode()
+            parsed = str(url.validate_python(text))
+            path = urllib.parse.unquote(urllib.parse.urlsplit(text).path, errors="strict")
+        except ValueError:
+            return b"null"
+        below = "x" + path if path.startswith("/") else "x/" + path
+        where = posixpath.normpath(below)
+        if where != below.removesuffix("/"):
+            parsed = "leads to " + where
+        return json.dumps(parsed).encode()
+
+    return read
+
+
 def main():
+    reader = uri_reader() if sys.argv[1:] == ["uris"] else read
     source, out = sys.stdin.buffer, sys.stdout.buffer
     while prefix := source.read(4):
-        out.write(read(source.read(int.from_bytes(prefix, "big"))) + b"\n")
+        out.write(reader(source.read(int.from_bytes(prefix, "big"))) + b"\n")
 
 
 main()
