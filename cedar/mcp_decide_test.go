@@ -216,6 +216,7 @@ func TestMCPDecide(t *testing.T) {
 		{"no start-up", MCPBaseline, read("forge", "a"), "policy"},
 		{"no start-up: an answer", MCPBaseline, askMCP("response", "forge", nil), "policy"},
 		{"no start-up: a stream", MCPBaseline, askMCP("GET", "forge", nil), "policy"},
+		{"no start-up: what a stream has carried", MCPBaseline, askMCP("resume", "forge", nil), "policy"},
 		{"no start-up: a call", MCPBaseline, callMCP("forge/status", nil, parse(t, `{}`)), "policy"},
 		{"a grant for calls covers no reading", inside, under(read("forge", "a"), "forge/merge"), "policy"},
 		{"a grant for calls covers no prompt", inside, under(askMCP("prompts/get", "forge", map[string]any{"name": "a", "arguments": []any{}}), "forge/merge"), "policy"},

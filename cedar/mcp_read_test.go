@@ -28,7 +28,7 @@ func TestMCPReads(t *testing.T) {
 		"tasks/result":               `"taskId":"t"`,
 		"tasks/cancel":               `"taskId":"t"`,
 		"tasks/update":               `"taskId":"t","inputResponses":{"a":{"action":"accept"}}`,
-		"subscriptions/listen":       `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a","b"]}`,
+		"subscriptions/listen":       `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["file:///a","file:///b"]}`,
 	}
 	names := map[string]string{"resources/read": "file:///a", "prompts/get": "p", "tasks/get": "t", "tasks/cancel": "t", "tasks/update": "t"} // Mcp-Name
 	for _, m := range mcp.Methods() {
@@ -62,7 +62,10 @@ func TestMCPReads(t *testing.T) {
 				case mcp.Verb:
 					r.Verb, r.Body = m.Name, nil
 					delete(r.Header, "content-type")
-					if m.Name == "GET" {
+					if m.Name == "resume" {
+						r.Verb, r.Header["last-event-id"] = "GET", []string{"1"}
+					}
+					if r.Verb == "GET" {
 						r.Header["accept"] = []string{"text/event-stream"}
 					}
 				case mcp.Response:

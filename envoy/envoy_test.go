@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,30 @@ func TestWithoutMCP(t *testing.T) {
 				t.Errorf("surface %q: the configuration has %q", surface, word)
 			}
 		}
+	}
+}
+
+// TestClusterNames: no server's cluster has the name of another's, whose limits and
+// routes would then be one's own.
+func TestClusterNames(t *testing.T) {
+	o, text := testOptions(t), "servers:\n"
+	for i, id := range []string{"a", "a-streams", "streams-a", "a-surface", "surface-a", "server-a", "authz"} {
+		text += fmt.Sprintf("- {id: %s, resource: 'urn:%[1]s', upstream: '127.0.0.1:1', mcp: {path: /%d}}\n", id, i)
+	}
+	o.Catalog = parseCatalog(t, text)
+	all, err := clusters(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, c := range all {
+		if seen[c.GetName()] {
+			t.Errorf("two clusters are called %s", c.GetName())
+		}
+		seen[c.GetName()] = true
+	}
+	if want := 1 + 3*len(o.Catalog.Servers); len(seen) != want {
+		t.Errorf("%d names, want %d", len(seen), want)
 	}
 }
 

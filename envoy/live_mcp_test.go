@@ -139,10 +139,6 @@ func TestLiveMCP(t *testing.T) {
 		}
 	})
 
-	for _, name := range []string{PassHeader, StreamHeader} {
-		t.Run("a client's own "+name, func(t *testing.T) { w.spoofed(t, name) })
-	}
-
 	t.Run("the client cannot take the check's headers away", func(t *testing.T) {
 		for name, by := range map[string]string{PassHeader: "toolgrant-surface-github", StreamHeader: "toolgrant-streams-github"} {
 			want := w.took(t)

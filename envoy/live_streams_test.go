@@ -3,6 +3,7 @@ package envoy
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -10,7 +11,8 @@ import (
 	"time"
 )
 
-// liveStreams has a stream of at most 3 s on a route of 1.5 s.
+// liveStreams has calls of at most 2 s and streams of at most 3 s, on routes of
+// 1.5 s.
 const liveStreams = `
 servers:
 - id: github
@@ -70,12 +72,22 @@ func (w *world) stream(t *testing.T, silence time.Duration, set map[string]strin
 	return string(b), time.Since(begun), end
 }
 
-// TestLiveStreams: a stream may be silent for as long as it may last, on either
-// route, and lasts as long as the answer to the check says, up to the cap.
+// TestLiveStreams: an answer may be silent for as long as it may last, be it a
+// stream or a call's, and lasts as long as the answer to the check says, up to the
+// cap of its kind.
 func TestLiveStreams(t *testing.T) {
 	const first, second = "data: 1\n\n", "data: 2\n\n"
-	for _, surface := range []bool{false, true} {
-		t.Run(map[bool]string{false: "the server's route", true: "the surface's route"}[surface], func(t *testing.T) {
+	for _, way := range []struct {
+		name    string
+		set     map[string]string
+		surface bool
+		cap     time.Duration // and a second
+	}{
+		{"a call", nil, false, 2 * time.Second},
+		{"a stream", stream, false, 3 * time.Second},
+		{"over the surface", pass, true, 2 * time.Second},
+	} {
+		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			w := startMCP(t, liveStreams, impatient(t))
 			for _, tt := range []struct {
@@ -84,23 +96,21 @@ func TestLiveStreams(t *testing.T) {
 				least, most   time.Duration // when it ends: between what could end it before and after
 				want          string
 			}{
-				{"silent for longer than the listener waits", "3000", time.Second, 900 * time.Millisecond, 2900 * time.Millisecond, first + second},
-				{"the route's time-out", "", time.Minute, 1400 * time.Millisecond, 2900 * time.Millisecond, first},
+				{"silent for longer than the listener waits", "2000", time.Second, 900 * time.Millisecond, 1900 * time.Millisecond, first + second},
+				{"the route's time-out", "", time.Minute, 1400 * time.Millisecond, way.cap, first},
 				{"a shorter one from the check", "100", time.Minute, 50 * time.Millisecond, 1400 * time.Millisecond, first},
-				{"one over the cap", "3600000", time.Minute, 3500 * time.Millisecond, 30 * time.Second, first},
+				{"one over the cap", "3600000", time.Minute, way.cap + 500*time.Millisecond, 30 * time.Second, first},
 			} {
 				set := map[string]string{}
+				maps.Copy(set, way.set)
 				if tt.timeout != "" {
 					set[TimeoutHeader] = tt.timeout
-				}
-				if surface {
-					set[PassHeader] = "sealed"
 				}
 				got, took, err := w.stream(t, tt.silence, set)
 				if got != tt.want || (err == nil) != (tt.want == first+second) || took < tt.least || took > tt.most {
 					t.Errorf("%s: %q, %v, after %v; want %q after %v to %v", tt.name, got, err, took, tt.want, tt.least, tt.most)
 				}
-				if _, calls := w.seen(); len(calls) != 1 || calls[0].surface != surface {
+				if _, calls := w.seen(); len(calls) != 1 || calls[0].surface != way.surface {
 					t.Errorf("%s: arrived: %+v", tt.name, calls)
 				}
 			}
@@ -111,7 +121,7 @@ func TestLiveStreams(t *testing.T) {
 		t.Parallel()
 		own := regexp.MustCompile(`(?m)^ *idle_timeout: 60s\n`)
 		w := startMCP(t, liveStreams, impatient(t), func(config string) string { return own.ReplaceAllString(config, "") })
-		got, took, err := w.stream(t, time.Minute, map[string]string{TimeoutHeader: "3000"})
+		got, took, err := w.stream(t, time.Minute, map[string]string{TimeoutHeader: "3000", StreamHeader: "1"})
 		if got != first || err == nil || took > 2900*time.Millisecond {
 			t.Errorf("%q, %v, after %v; want it ended by the listener", got, err, took)
 		}

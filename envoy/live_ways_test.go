@@ -1,49 +1,46 @@
 package envoy
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// stat returns a number that Envoy has for a cluster; 0 also if it has none yet.
-func (w *world) stat(t *testing.T, cluster, name string) int {
+// stats returns a number that Envoy has of each tool server's cluster, by the
+// cluster's name.
+func (w *world) stats(t *testing.T, name string) map[string]int {
 	t.Helper()
-	resp, err := http.Get("http://" + w.Admin + "/stats?filter=" + url.QueryEscape(`^cluster\.`+cluster+`\.`+name+"$"))
+	resp, err := http.Get("http://" + w.Admin + "/stats?format=json&filter=" + url.QueryEscape(`^cluster\.toolgrant-(server|streams|surface)-[^.]*\.`+name+"$"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("%s of %s: %s, %v", name, cluster, resp.Status, err)
+	var all struct {
+		Stats []struct {
+			Name  string
+			Value int
+		}
 	}
-	_, value, _ := strings.Cut(strings.TrimSpace(string(b)), ": ")
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		t.Fatalf("%s of %s: %q", name, cluster, b)
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil || len(all.Stats) == 0 {
+		t.Fatalf("%s: %+v, %v", name, all, err)
+	}
+	n := map[string]int{}
+	for _, s := range all.Stats {
+		n[strings.TrimSuffix(strings.TrimPrefix(s.Name, "cluster."), "."+name)] = s.Value
 	}
 	return n
 }
 
-// took returns how many messages have gone each way to the servers of liveMCP.
+// took returns how many messages have gone each way.
 func (w *world) took(t *testing.T) map[string]int {
 	t.Helper()
-	n := map[string]int{}
-	for _, server := range []string{"github", "notes"} {
-		for _, way := range []string{"server", "streams", "surface"} {
-			name := "toolgrant-" + way + "-" + server
-			n[name] = w.stat(t, name, "upstream_rq_total")
-		}
-	}
-	return n
+	return w.stats(t, "upstream_rq_total")
 }
 
 // TestLiveSpoofedWay: what a client sends chooses no way to a server.

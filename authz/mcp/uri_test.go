@@ -72,7 +72,7 @@ func TestURIs(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	for uri, want := range map[string]want{
 		"notes://note/{name}": accepted, "file:///{+path}": accepted, "file://{+path}": accepted, "https://{host}:{port}/a{/b*}{?c,d:3}{#e}": accepted,
-		"{scheme}://a": badParams, "notes://{a": badParams, "notes://a}": badParams, "notes://{}": badParams, "notes://{{a}}": badParams, "notes://{a b}": badParams,
+		"{scheme}://a": accepted, "{+base}/a": badParams, "notes://{a": badParams, "notes://a}": badParams, "notes://{}": badParams, "notes://{{a}}": badParams, "notes://{a b}": badParams,
 		"notes://{a}/../b": badParams, "notes://{a}/%2E%2E/b": badParams, "notes://{a}/%73": badParams, "NOTES://{a}": badParams, " notes://{a}": badParams, "notes://{é}": badParams,
 		"notes://{a}//b": badParams,
 	} {

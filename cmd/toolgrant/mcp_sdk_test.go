@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/toolgrant/toolgrant/examples/mcp/clients"
 	"github.com/toolgrant/toolgrant/examples/mcp/peers"
@@ -150,18 +149,23 @@ func sdkSpeaks(sdk string) []string {
 }
 
 // TestSDKs: clients of three SDKs in five versions, servers of two, in each revision,
-// through real Envoy: a baseline, a grant, what it does not open, its task's end, and
-// the baseline again, in one session.
+// through real Envoy.
 func TestSDKs(t *testing.T) {
 	w := openSDKs(t)
+	identity := filepath.Join(t.TempDir(), "identity")
+	if err := os.WriteFile(identity, []byte(w.identity("report-bot", "toolgrant", "reporting")), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	t.Run("each", func(t *testing.T) {
-		for server := range w.logs {
-			for _, sdk := range clients.All() {
+		for _, sdk := range clients.All() {
+			run := func(name string, play func(t *testing.T)) {
+				t.Run(sdk+"/"+name, func(t *testing.T) { t.Parallel(); play(t) })
+			}
+			run("renewal", func(t *testing.T) { w.playRenewal(t, sdk, identity) })
+			run("denial", func(t *testing.T) { w.playDenial(t, sdk) })
+			for server := range w.logs {
 				for _, revision := range sdkSpeaks(sdk) {
-					t.Run(server+"/"+sdk+"/"+revision, func(t *testing.T) {
-						t.Parallel()
-						w.playStory(t, server, sdk, revision)
-					})
+					run(server+"/"+revision, func(t *testing.T) { w.playStory(t, server, sdk, revision) })
 				}
 			}
 		}
@@ -176,24 +180,37 @@ func TestSDKs(t *testing.T) {
 	}
 }
 
+const (
+	readStandup  = `call read_note {"note":"work/standup"}`
+	eraseStandup = `call delete_note {"note":"work/standup"}`
+	standup      = "ok: ship the report"
+)
+
+// deniedByHTTP is what the client of an SDK shows of a denial by HTTP that another tool's
+// grant would mend: TypeScript's client 2.x says which, and no reason. By JSON-RPC all
+// show the reason.
+func deniedByHTTP(sdk, reason, tool string) string {
+	if sdk == clients.TypeScript {
+		return fmt.Sprintf("InsufficientScopeError: Insufficient scope: required %q", tool)
+	}
+	return reason
+}
+
+// playStory is a baseline, a grant, what it does not open, its task's end, and the
+// baseline again, in one session.
 func (w *sdkWorld) playStory(t *testing.T, server, sdk, revision string) {
 	entry := server
 	if sdk == clients.Python1 {
-		entry += "-rpc" // an HTTP error ends its session: see TestSDKsShowDenials
+		entry += "-rpc" // by HTTP, a denial ends its session: see playDenial
 	}
 	c := w.start(t, sdk, revision, entry)
-	no := func(reason, tool string) string {
-		if sdk == clients.TypeScript {
-			return fmt.Sprintf("InsufficientScopeError: Insufficient scope: required %q", entry+"/"+tool)
-		}
-		return reason
-	}
 	note := fmt.Sprintf("work/%s-%s-%s", server, sdk, revision)
 	write := fmt.Sprintf(`call write_note {"note":%q,"text":"done"}`, note)
 	erase := fmt.Sprintf(`{"note":%q}`, note)
+	no := func(reason, tool string) string { return deniedByHTTP(sdk, reason, entry+"/"+tool) }
 
 	c.wants("ok: call_tool delete_note list_notes read_note write_note", "tools")
-	c.wants("ok: ship the report", `call read_note {"note":"work/standup"}`)
+	c.wants(standup, readStandup)
 	c.wants(no("no_grant", "write_note"), write)
 	c.wants("no_grant", "read notes://index")
 
@@ -212,84 +229,69 @@ func (w *sdkWorld) playStory(t *testing.T, server, sdk, revision string) {
 
 	read := "tool=read_note authorization=false note=" + note + " x-grant-ctx-agent=corp/report-bot x-grant-ctx-tool=" + entry + "/read_note"
 	c.until("the server has logged it", func() bool { return slices.Contains(c.ranOf(server, note+" "), read) })
-	ran := c.ranOf(server, note+" ")
-	for i := range ran {
-		ran[i] = regexp.MustCompile(`x-grant-ctx-grant=g_\S+`).ReplaceAllString(ran[i], "x-grant-ctx-grant=g")
-	}
 	want := []string{
 		"tool=write_note authorization=false note=" + note + " text=done x-grant-ctx-agent=corp/report-bot x-grant-ctx-grant=g x-grant-ctx-task=" + task +
 			" x-grant-ctx-tool=" + entry + "/write_note",
 		read,
 	}
-	if d := gocmp.Diff(want, ran); d != "" {
+	ran := c.ranOf(server, note+" ")
+	for i := range ran {
+		ran[i] = underGrant.ReplaceAllString(ran[i], "x-grant-ctx-grant=g")
+	}
+	if d := cmp.Diff(want, ran); d != "" {
 		t.Errorf("what ran (-want +got):\n%s", d)
 	}
 }
 
-// TestSDKsShowDenials: what the client of each SDK shows of a denial, as an HTTP error
-// and as a JSON-RPC error. By HTTP, Python's mcp 1.x ends its session, and TypeScript's
-// client 2.x shows which tool it lacks, and not why: hence the catalogue's denials.
-func TestSDKsShowDenials(t *testing.T) {
-	w := openSDKs(t)
-	byHTTP := map[string]string{clients.Python1: "ends", clients.TypeScript: `InsufficientScopeError: Insufficient scope: required "go/delete_note"`}
-	for _, sdk := range clients.All() {
-		for server, want := range map[string]string{"go": cmp.Or(byHTTP[sdk], "no_grant"), "go-rpc": "no_grant"} {
-			t.Run(server+"/"+sdk, func(t *testing.T) {
-				t.Parallel()
-				c := w.start(t, sdk, "2025-11-25", server)
-				const read, erase = `call read_note {"note":"work/standup"}`, `call delete_note {"note":"work/standup"}`
-				c.wants("ok: ship the report", read)
-				if want == "ends" {
-					if a, err := c.Do(erase); err == nil {
-						t.Fatalf("it goes on, and says %s", a)
-					}
-					return
-				}
-				c.wants(want, erase)
-				c.wants("ok: ship the report", read)
-			})
+var underGrant = regexp.MustCompile(`x-grant-ctx-grant=(g_\S+)`)
+
+// playDenial is how a session goes on after a denial: by JSON-RPC always, by HTTP not
+// that of Python's mcp 1.x. Hence the catalogue's denials.
+func (w *sdkWorld) playDenial(t *testing.T, sdk string) {
+	c := w.start(t, sdk, "2025-11-25", "go-rpc")
+	c.wants(standup, readStandup)
+	c.wants("no_grant", eraseStandup)
+	c.wants(standup, readStandup)
+
+	c = w.start(t, sdk, "2025-11-25", "go")
+	c.wants(standup, readStandup)
+	if sdk == clients.Python1 {
+		if a, err := c.Do(eraseStandup); err == nil {
+			t.Errorf("it goes on, and says %s", a)
 		}
+		return
 	}
+	c.wants(deniedByHTTP(sdk, "no_grant", "go/delete_note"), eraseStandup)
+	c.wants(standup, readStandup)
 }
 
-// TestSDKsRenew: each client buys its own grants, renews them, and no call fails.
-func TestSDKsRenew(t *testing.T) {
-	w := openSDKs(t)
-	identity := filepath.Join(t.TempDir(), "identity")
-	if err := os.WriteFile(identity, []byte(w.identity("report-bot", "toolgrant", "reporting")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	under := regexp.MustCompile(`x-grant-ctx-grant=(g_\S+)`)
-	for _, sdk := range clients.All() {
-		t.Run(sdk, func(t *testing.T) {
-			t.Parallel()
-			w := w.of(t)
-			s := w.begin(t, sdk, "2026-07-28", "go", "TOOLGRANT_URL="+w.broker, "TOOLGRANT_IDENTITY_TOKEN_FILE="+identity,
-				"TOOLGRANT_TASK="+w.task(), "TOOLGRANT_TOOLS=go/write_note", "TOOLGRANT_TTL=5")
-			var grants []string
-			w.until("it has written under two grants", func() bool {
-				a, err := s.Do(fmt.Sprintf(`call write_note {"note":"work/%s","text":"x"}`, sdk))
-				if err != nil || a.OK == nil {
-					t.Fatal(a, err)
-				}
-				grants = grants[:0]
-				for _, line := range w.ranOf("go", "note=work/"+sdk+" ") {
-					if g := under.FindStringSubmatch(line); g != nil {
-						grants = append(grants, g[1])
-					}
-				}
-				grants = slices.Compact(grants)
-				return len(grants) > 1
-			})
-			if on := w.audited(grants[1]); !strings.Contains(on, grants[0]) {
-				t.Errorf("%s renews %s, and the audit does not say so:\n%s", grants[1], grants[0], on)
+// playRenewal is a client that buys its own grants and renews them, so that no call
+// fails.
+func (w *sdkWorld) playRenewal(t *testing.T, sdk, identity string) {
+	w = w.of(t)
+	s := w.begin(t, sdk, "2026-07-28", "go", "TOOLGRANT_URL="+w.broker, "TOOLGRANT_IDENTITY_TOKEN_FILE="+identity,
+		"TOOLGRANT_TASK="+w.task(), "TOOLGRANT_TOOLS=go/write_note", "TOOLGRANT_TTL=5")
+	var under []string // grants, in the order in which they were used
+	w.until("it has written under two grants", func() bool {
+		a, err := s.Do(fmt.Sprintf(`call write_note {"note":"work/%s","text":"x"}`, sdk))
+		if err != nil || a.OK == nil {
+			t.Fatal(a, err)
+		}
+		under = under[:0]
+		for _, line := range w.ranOf("go", "note=work/"+sdk+" ") {
+			if g := underGrant.FindStringSubmatch(line); g != nil && !slices.Contains(under, g[1]) {
+				under = append(under, g[1])
 			}
-		})
+		}
+		return len(under) > 1
+	})
+	if w.audited(`"grant":"`+under[1]+`"`, "renews="+under[0]) == "" {
+		t.Errorf("%s does not renew %s:\n%s", under[1], under[0], w.audited(under[1]))
 	}
 }
 
-// audited are the lines of the audit that have a word.
-func (w *world) audited(word string) string {
+// audited are the lines of the audit that have all words.
+func (w *world) audited(words ...string) string {
 	w.t.Helper()
 	text, err := os.ReadFile(filepath.Join(w.dir, "run/audit.jsonl"))
 	if err != nil {
@@ -297,38 +299,53 @@ func (w *world) audited(word string) string {
 	}
 	var lines strings.Builder
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, word) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
 			lines.WriteString(line)
 		}
 	}
 	return lines.String()
 }
 
-// TestSDKsOutliveARestart: sessions are one process's. A client that goes on with one
-// after toolgrant has started anew is told so by 404, and starts a new session or
-// says that the old one is over; a new client works, as does one without sessions.
-func TestSDKsOutliveARestart(t *testing.T) {
+// TestSDKsAfterARestart: sessions are one process's. Of one that toolgrant's next
+// process does not know, the client is told by 404. None of the SDKs opens another by
+// itself; each says that this one is over, and a new client works. Where there are no
+// sessions, nothing is noticed.
+func TestSDKsAfterARestart(t *testing.T) {
 	w := layOutSDKs(t)
 	first := w.serve()
 	w.startEnvoy()
-	all := map[string]*sdkClient{}
-	const read = `call read_note {"note":"work/standup"}`
+	type old struct {
+		*sdkClient
+		sdk, revision string
+	}
+	var all []old
 	for _, sdk := range clients.All() {
-		for _, revision := range sdkSpeaks(sdk)[max(0, len(sdkSpeaks(sdk))-2):] {
-			all[sdk+"/"+revision] = w.start(t, sdk, revision, "go-rpc")
-			all[sdk+"/"+revision].wants("ok: ship the report", read)
+		for _, revision := range []string{"2025-11-25", "2026-07-28"} {
+			if clients.Speaks(sdk, revision) {
+				all = append(all, old{w.start(t, sdk, revision, "go-rpc"), sdk, revision})
+			}
 		}
+	}
+	for _, c := range all {
+		c.wants(standup, readStandup)
 	}
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	w.until("it has ended", func() bool { return first.Process.Signal(syscall.Signal(0)) != nil })
 	w.serve()
-	w.until("Envoy has found the new one", func() bool { return w.call("", "POST", "/mcp/go", "{}").status == http.StatusUnauthorized })
-	for name, c := range all {
-		for range 2 {
-			a, err := c.Do(read)
-			t.Log(name, a, err)
+	w.until("Envoy has found the next", func() bool { return w.call("", "POST", "/mcp/go", "{}").status == http.StatusUnauthorized })
+	for _, c := range all {
+		switch {
+		case c.revision == "2026-07-28":
+			c.wants(standup, readStandup)
+		case c.sdk == clients.Python1:
+			c.wants("Session terminated", readStandup)
+		default:
+			c.wants("unknown_session", readStandup)
 		}
+	}
+	for _, sdk := range clients.All() {
+		w.start(t, sdk, "2025-11-25", "go-rpc").wants(standup, readStandup)
 	}
 }

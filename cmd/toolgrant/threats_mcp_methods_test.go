@@ -68,7 +68,6 @@ func (s speaker) repeated() []attack {
 		listing.plus("R14 an argument of nothing", differs, "mcp-param-shelf", "work"),
 		listing.set("R14 a call by the header", differs, "mcp-method", mcp.ToolsCall))
 
-	// The credential is in the fields, and so is what is to be hidden behind it.
 	late := a.set("R14 a name in a trailer alone", missing, "mcp-name")
 	late.trailers = []string{"mcp-name", "write_note", "mcp-method", "tools/list"}
 	attacks = append(attacks, late)
@@ -107,7 +106,7 @@ func (s speaker) revisions() []attack {
 	return attacks
 }
 
-// someParams are good ones of each method that needs any; subjects is what Mcp-Name
+// someParams are good ones of each method that needs any; subjects are what Mcp-Name
 // says of them.
 var someParams = map[string]string{
 	"initialize": helloParams, mcp.ToolsCall: theCall,
@@ -192,7 +191,7 @@ func (s speaker) strangers() []attack {
 	e.change("R15 a call without an id", id, "", "403/-32601/null")
 	e.change("R15 a call with an id of null", theID, "null", ambiguous)
 	e.change("R15 a notification with an id", `"tools/call"`, `"notifications/initialized"`, noMethod)
-	e.change("R15 a call that is an answer, too", `"method":"tools/call"`, `"result":{}`, "400/-32600/null")
+	e.change("R15 a call that is an answer, too", `"method":"tools/call"`, `"result":{}`, ambiguous)
 	attacks = append(attacks, e.attacks...)
 
 	call := func(name, want, tool, arguments string) {
@@ -215,7 +214,7 @@ func (s speaker) strangers() []attack {
 	return attacks
 }
 
-// told is how a server tells denials by JSON-RPC: with status 200 where a request
+// inJSONRPC is of the server that tells denials by JSON-RPC: with status 200 where a request
 // can be told so, and none of them runs.
 func (s speaker) inJSONRPC() []attack {
 	a := s.write("")
@@ -227,13 +226,11 @@ func (s speaker) inJSONRPC() []attack {
 		s.attack("", "tools/delete", "").plus("R15 unknown", "200/-32601/id"),
 		s.attack("", "resources/read", `"uri":"notes://index"`).set("R15 resources|read", "200/403/id", "authorization", "Bearer "+s.self[s.server]),
 		a.set("R16 no token", nobody, "authorization"),
-		a.plus("R16 a session of another server", "404/404/id", "mcp-session-id", s.mcpSession()),
+		a.plus("R16 a session of another server", "404/404/id", "mcp-session-id", s.rpcTarget.session),
 		a.plus("R18 origin", foreign, "origin", "https://evil.internal"),
 		a.plus("R14 a name that differs", differs, "mcp-name", "read_note"),
 		a.plus("R00 the granted call", "ran"))
 }
-
-func (s speaker) mcpSession() string { return s.rpcTarget.session }
 
 // sessionsOfOthers is R16, and R17 where a stream goes on: they are their agent's, and at their server.
 func (s speaker) sessionsOfOthers() []attack {
@@ -285,6 +282,6 @@ func (s speaker) sessionsOfOthers() []attack {
 	}
 	return append(attacks,
 		a.plus("R16 in its own session", "200"),
-		verb("GET").plus("R17 GET from an event without a name", "400/-32600/null", "last-event-id", ""),
-		verb("GET").plus("R17 GET from two events", "400/-32600/null", "last-event-id", "1", "last-event-id", "2"))
+		verb("GET").plus("R17 GET from an event without a name", ambiguous, "last-event-id", ""),
+		verb("GET").plus("R17 GET from two events", ambiguous, "last-event-id", "1", "last-event-id", "2"))
 }
