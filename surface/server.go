@@ -24,8 +24,8 @@ const (
 	headerTime     = 5 * time.Second
 	readTime       = 10 * time.Second
 	writeTime      = 10 * time.Second
-	idleTime       = 65 * time.Minute // longer than Envoy keeps one for later, or it would find it closed
-	maxConnections = 1024             // as many as Envoy opens to a cluster
+	idleTime       = 30 * time.Second // longer than Envoy keeps one for later (4 s), or it would find it closed
+	maxConnections = 4096             // Envoy opens 320 for each server; MaxExchanges refuses before that
 	graceTime      = 5 * time.Second  // for exchanges under way when the surface closes
 )
 

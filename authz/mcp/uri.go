@@ -45,11 +45,12 @@ func notNormal(where, wrong string) *Refusal {
 }
 
 var (
-	expression = regexp.MustCompile(`\{[+#./;?&]?[A-Za-z0-9_.,:*-]+\}`)
-	schemeForm = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
-	domainForm = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
-	regName    = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=%-]+$`) // RFC 3986, Section 3.2.2; escapes are looked at by wrongEscape
-	numberEnd  = regexp.MustCompile(`(^|\.)([0-9]+|0x[0-9a-f]*)$`)    // WHATWG URL, "ends in a number checker"
+	expression  = regexp.MustCompile(`\{[+#./;?&]?[A-Za-z0-9_.,:*-]+\}`)
+	schemeForm  = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
+	domainForm  = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+	regName     = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=%-]+$`) // RFC 3986, Section 3.2.2; escapes are looked at by wrongEscape
+	driveLetter = regexp.MustCompile(`^/[A-Za-z]:`)
+	numberEnd   = regexp.MustCompile(`(^|\.)([0-9]+|0x[0-9a-f]*)$`) // WHATWG URL, "ends in a number checker"
 )
 
 // special has the schemes that new URL reads by other rules than the rest, and
@@ -140,6 +141,8 @@ func wrongPlace(text string) string {
 		return scheme + ":// is followed by a host, which file may leave away, and a path that begins with /"
 	case isSpecial && strings.Contains(p.query, "'"):
 		return "its query has no ': write %27"
+	case scheme == "file" && p.authority != "" && driveLetter.MatchString(p.path):
+		return "in front of a drive's letter, file has no host: write file:///" // pydantic drops it
 	case p.authority == "": // of file, and of schemes of which nothing is known
 		if isSpecial && scheme != "file" {
 			return scheme + ":// is followed by a host"
@@ -180,7 +183,7 @@ func wrongHost(scheme, host string, isSpecial bool) string {
 	if !domainForm.MatchString(host) || strings.HasPrefix(host, "xn--") || strings.Contains(host, ".xn--") || scheme == "file" && host == "localhost" {
 		return "its host is a name in lower case, of a-z0-9_- and no xn--, without a dot at its end; for file://localhost/ write file:///"
 	}
-	if addr, err := netip.ParseAddr(host); numberEnd.MatchString(host) && (err != nil || addr.String() != host) {
+	if _, err := netip.ParseAddr(host); err != nil && numberEnd.MatchString(host) { // which takes no leading zeros
 		return "a host whose last label is a number is an IPv4 address: write four decimal numbers"
 	}
 	return ""

@@ -89,6 +89,7 @@ func (m mutator) uri() string {
 	if m.IntN(2) == 0 {
 		uri = pick(m, "http", "https", "ws", "wss", "ftp", "file", "notes", "a", "x+y.z-1", "urn", "postgres", "javascript", "data", "HTTP", "1a", "blob") + ":" +
 			pick(m, "", "/", "//", "//", "//", "//", "///") + m.host() + pick(m, "", "", ":", ":0", ":1", ":21", ":80", ":443", ":0443", ":8080", ":65535", ":65536", ":x")
+		uri += pick(m, "", "", "", "/C:", "/c:/") // of which file has rules of its own
 		for range m.IntN(4) {
 			uri += pick(m, "/", "/", "/", "", "//", "?", "#", "\\") + m.segment()
 		}

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -29,7 +30,7 @@ var odd = []string{
 	"notes://a?", "notes://a#", "notes://a?#b", "notes://a#b#c", "https://a.b/?q='a'",
 	// special schemes
 	"https:a", "https:/a", "https:///a", "https://a", "https://a?b", "https:////a", "file:a", "file:/a", "file://", "file://a", "file://localhost/x", "file://LOCALHOST/x", "file:///c|/x",
-	"file://c:/x", "file://a:1/x", "http://", "https://:1/",
+	"file://h/C:", "file://h/c:/x", "file://c:/x", "file://a:1/x", "http://", "https://:1/",
 	// hosts
 	"https://Example.com/", "https://example.com./", "https://.a/", "https://a..b/", "https://a%2eb/", "https://a%20b/", "https://a!b/", "https://xn--a/", "https://b.xn--bcher-kva/",
 	"https://1.2.3/", "https://1/", "https://0x7f000001/", "https://01.2.3.4/", "https://1.2.3.4.5/", "https://256.1.1.1/", "https://a.1/", "https://a.0x/", "https://1.2.3.4./",
@@ -65,6 +66,18 @@ func TestURIs(t *testing.T) {
 					t.Errorf("%s %q: %+v, want %+v", place, uri, no, want)
 				}
 			}
+		}
+	}
+}
+
+// TestURIDetails: the refusal says what to write, in words of its own.
+func TestURIDetails(t *testing.T) {
+	for uri, want := range map[string]string{
+		"x://u:p@a/": "leave away what is before the @", "https://a:443/": "leave it away with its colon", "http://a": "a path that begins with /",
+		"file://localhost/x": "write file:///", "notes://a/%73": "write them as they are", "notes://a/%": "write %25", "notes://a/../b": "write the path that they lead to",
+	} {
+		if _, no := Read(world(), uriPlaces(uri)["read"]); no == nil || !strings.HasPrefix(no.Detail, "params.uri ") || !strings.Contains(no.Detail, want) {
+			t.Errorf("%q: %+v; want %q in it", uri, no, want)
 		}
 	}
 }
