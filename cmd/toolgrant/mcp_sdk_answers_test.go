@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Sampling is deprecated since 2026-07-28, and still asked for.
+
 package main
 
 import (
