@@ -122,9 +122,14 @@ func TestAnswersToServers(t *testing.T) {
 				inner := *m.world
 				inner.t = t
 				m := &mcpWorld{world: &inner}
-				grant, err := m.pay(revision, tc.agent, tc.tool, tc.constraints, func() {
-					if tc.reason != "" && revision < "2026-07-28" {
-						enough <- struct{}{}
+				grant, err := m.pay(revision, tc.agent, tc.tool, tc.constraints, func(err error) {
+					if err == nil || revision >= "2026-07-28" {
+						return
+					}
+					select {
+					case enough <- struct{}{}:
+					case <-time.After(patient):
+						t.Errorf("the call has failed, and the tool does not wait for an answer: %v", err)
 					}
 				})
 				paid := strings.Contains(ran.String(), tc.tool+" 5 by "+t.Name()+", wise\n")
@@ -148,7 +153,7 @@ func TestAnswersToServers(t *testing.T) {
 
 // pay buys a grant, and calls the tool with a client that answers what it is asked. It
 // returns the grant's id, and what the client says of the call.
-func (m *mcpWorld) pay(revision, agent, tool string, constraints []json.RawMessage, after func()) (string, error) {
+func (m *mcpWorld) pay(revision, agent, tool string, constraints []json.RawMessage, after func(error)) (string, error) {
 	t := m.t
 	t.Helper()
 	task, err := m.planner().StartTask(t.Context(), client.TaskRequest{Kind: "monthly-report", Agents: []string{"corp/" + agent}})
@@ -175,7 +180,7 @@ func (m *mcpWorld) pay(revision, agent, tool string, constraints []json.RawMessa
 		t.Fatal(err)
 	}
 	_, err = s.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: map[string]any{"amount": 5}})
-	after()
+	after(err)
 	_ = s.Close() // of a session that a refusal has ended it says so
 	return tok.Grants[0].ID, err
 }

@@ -19,9 +19,10 @@ import (
 )
 
 // sdkWorld has a notes server of the Go SDK and one of the Python SDK behind it,
-// each under two ids: with denials as HTTP errors, and (-rpc) as JSON-RPC errors.
+// each under two ids: with denials as HTTP errors, and (-rpc) as JSON-RPC errors. Both
+// are processes: sessions that clients leave open end with them.
 type sdkWorld struct {
-	*mcpWorld
+	*world
 	shelf *clients.Shelf
 	logs  map[string]*syncBuffer // "go", "python" -> what really ran
 }
@@ -36,29 +37,33 @@ func openSDKs(t *testing.T) *sdkWorld {
 
 func layOutSDKs(t *testing.T) *sdkWorld {
 	t.Helper()
-	parts := peers.Find(t)
-	python := &syncBuffer{}
-	addr := peers.FreeAddr(t)
-	cmd := parts.Python(2, "../../examples/mcp/server.py", strings.TrimPrefix(addr, "127.0.0.1:"))
-	cmd.Stderr = python
-	peers.Serve(t, cmd, addr)
-
-	entry := func(id, denials, upstream string) string {
-		return strings.NewReplacer("id: notes\n", "id: "+id+"\n", "notes.internal", id+".internal", "/mcp/notes", "/mcp/"+id,
-			"denials: http", "denials: "+denials, "UPSTREAM", upstream).Replace(notesServer)
-	}
-	m := layOutMCP(t, entry("go", "http", "UPSTREAM")+entry("go-rpc", "jsonrpc", "UPSTREAM")+
-		entry("python", "http", addr)+entry("python-rpc", "jsonrpc", addr), "")
-	dir := t.TempDir()
-	program := filepath.Join(dir, "go-client")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/mcp/clients/go").CombinedOutput(); err != nil {
+	parts, dir := peers.Find(t), t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "../../examples/mcp/server", "../../examples/mcp/clients/go")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	shelf, err := clients.Lay(dir, parts, program)
+	shelf, err := clients.Lay(dir, parts, filepath.Join(dir, "go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &sdkWorld{m, shelf, map[string]*syncBuffer{"go": m.ran, "python": python}}
+	logs, entries := map[string]*syncBuffer{}, ""
+	for name, server := range map[string]func(addr string) *exec.Cmd{
+		"go": func(addr string) *exec.Cmd { return exec.Command(filepath.Join(dir, "server"), "-listen", addr) },
+		"python": func(addr string) *exec.Cmd {
+			return parts.Python(2, "../../examples/mcp/server.py", strings.TrimPrefix(addr, "127.0.0.1:"))
+		},
+	} {
+		addr := peers.FreeAddr(t)
+		cmd := server(addr)
+		logs[name] = &syncBuffer{}
+		cmd.Stderr = logs[name]
+		peers.Serve(t, cmd, addr)
+		for id, denials := range map[string]string{name: "http", name + "-rpc": "jsonrpc"} {
+			entries += strings.NewReplacer("id: notes\n", "id: "+id+"\n", "notes.internal", id+".internal", "/mcp/notes", "/mcp/"+id,
+				"denials: http", "denials: "+denials, "UPSTREAM", addr).Replace(notesServer)
+		}
+	}
+	return &sdkWorld{layOutMCP(t, entries, "in the entries").world, shelf, logs}
 }
 
 // sdkClient is a client of an SDK that speaks to a server through Envoy. The token
@@ -93,7 +98,7 @@ func (w *sdkWorld) begin(t *testing.T, sdk, revision, server string, env ...stri
 func (w *sdkWorld) of(t *testing.T) *sdkWorld {
 	inner := *w.world
 	inner.t = t
-	return &sdkWorld{&mcpWorld{world: &inner, seen: w.seen, ran: w.ran}, w.shelf, w.logs}
+	return &sdkWorld{&inner, w.shelf, w.logs}
 }
 
 // self is the agent's identity token for the server: its baseline.
@@ -214,7 +219,7 @@ func (w *sdkWorld) playStory(t *testing.T, server, sdk, revision string) {
 	c.wants(no("no_grant", "write_note"), write)
 	c.wants("no_grant", "read notes://index")
 
-	token, task := c.grants(entry + "/write_note")
+	token, task := (&mcpWorld{world: c.world}).grants(entry + "/write_note")
 	c.show(token)
 	c.wants("ok: written", write)
 	c.wants(no("wrong_tool", "delete_note"), "call delete_note "+erase)
