@@ -27,6 +27,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // MaxSize is the largest tools.yaml that is read, in bytes.
@@ -67,16 +69,16 @@ func Load(path string) (*Catalog, error) {
 // "NAME:LINE:COLUMN:"; the first one found is returned. Unknown and duplicate
 // keys, anchors, aliases, tags and more than one document are errors.
 func Parse(name string, text []byte) (*Catalog, error) {
-	root, err := parseYAML(text)
+	root, err := strictyaml.Parse(text, MaxSize)
 	if err == nil {
 		var c *Catalog
 		if c, err = readCatalog(root); err == nil {
 			return c, nil
 		}
 	}
-	var at *posError
+	var at *strictyaml.PosError
 	if errors.As(err, &at) {
-		return nil, fmt.Errorf("%s:%d:%d: %s", name, at.line, at.column, at.message)
+		return nil, fmt.Errorf("%s:%d:%d: %s", name, at.Line, at.Column, at.Message)
 	}
 	return nil, fmt.Errorf("%s: %w", name, err)
 }

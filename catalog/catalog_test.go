@@ -26,6 +26,8 @@ servers:
     sets: [write, month-end]
     timeout: 5s
     opaque: [/body/note, /body/a~1b]
+    volatile: [/query/page, /body/note]
+    redact: [/query/format, /body/month]
     query: {format: {enum: [pdf, csv]}, page: {type: integer, description: from 1}}
     header: {x-locale: {type: string}}
     body:
@@ -65,7 +67,8 @@ func TestParse(t *testing.T) {
 		ID: "reports/export", Name: "export", Server: &c.Servers[0],
 		Method: "POST", Path: "/export",
 		Sets: []string{"month-end", "write"}, Timeout: 5 * time.Second,
-		Opaque: []string{"/body/a~1b", "/body/note"},
+		Opaque:   []string{"/body/a~1b", "/body/note"},
+		Volatile: []string{"/body/note", "/query/page"}, Redact: []string{"/body/month", "/query/format"},
 		Query: map[string]*Schema{
 			"format": {Type: "string", Enum: []string{"csv", "pdf"}},
 			"page":   {Type: "integer", Description: "from 1"},

@@ -85,15 +85,15 @@ func (c *Catalog) keptCredentials(def string, at func(*Tool, error) error) error
 
 // credential reads the header name under "credential"; "" if it is not there.
 func (f *fields) credential() (string, error) {
-	if _, ok := f.find("credential"); !ok {
+	if _, ok := f.Find("credential"); !ok {
 		return "", nil
 	}
-	v, err := f.text("credential")
+	v, err := f.Text("credential")
 	if err != nil {
 		return "", err
 	}
-	if err := CheckCredentialHeader(v.text); err != nil {
-		return "", v.errorf("%v", err)
+	if err := CheckCredentialHeader(v.Text); err != nil {
+		return "", v.Errorf("%v", err)
 	}
-	return v.text, nil
+	return v.Text, nil
 }

@@ -29,7 +29,7 @@ type canonicalTool struct {
 	Timeout                    int64              // milliseconds
 	PassAuthorization          bool               `json:",omitempty"`
 	Credential                 string             `json:",omitempty"`
-	Opaque                     []string           `json:",omitempty"`
+	Opaque, Volatile, Redact   []string           `json:",omitempty"`
 	Query, Header              map[string]*Schema `json:",omitempty"`
 	Body                       *Schema            `json:",omitempty"`
 	MCP                        *canonicalMCPTool  `json:",omitempty"`
@@ -53,7 +53,8 @@ func (t *Tool) digest() [32]byte {
 	c := canonicalTool{
 		ID: t.ID, Resource: t.Server.Resource, Method: t.Method, Path: t.Path,
 		Sets: t.Sets, Timeout: t.Timeout.Milliseconds(), PassAuthorization: t.PassAuthorization,
-		Credential: t.Credential, Opaque: t.Opaque, Query: t.Query, Header: t.Header, Body: t.Body,
+		Credential: t.Credential, Opaque: t.Opaque, Volatile: t.Volatile, Redact: t.Redact,
+		Query: t.Query, Header: t.Header, Body: t.Body,
 	}
 	if t.Server.MCP != nil {
 		c.MCP = &canonicalMCPTool{Name: t.MCPName, Arguments: t.Arguments, Inner: t.Inner, Tasks: t.Tasks, Retries: t.Retries}

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -23,6 +25,7 @@ const sameMeaning = `
   - {id: reports, upstream: "127.0.0.1:8080", resource: "https://reports.internal", http: [
       {tool: health, sets: [init], path: /health, method: GET, pass_authorization: false},
       {tool: export, path: /export, method: POST, timeout: 5000ms, sets: [month-end, write], opaque: [/body/a~1b, /body/note],
+        volatile: [/body/note, /query/page], redact: [/body/month, /query/format],
         header: {x-locale: {type: string}},
         query: {page: {description: "from 1", type: integer}, format: {type: string, enum: [csv, pdf]}},
         body: {type: object, properties: {note: {type: string}, month: {type: string}, a/b: {type: number},
@@ -40,9 +43,11 @@ servers:
   resource: urn:example:plain
 - id: github
   tools:
-  - {tool: whoami, name: whoami, timeout: 15s, tasks: false, retries: false, sets: [], opaque: [], input: {type: object, properties: {}, required: []}}
+  - {tool: whoami, name: whoami, timeout: 15s, tasks: false, retries: false, sets: [], opaque: [], volatile: [], redact: [], input: {type: object, properties: {}, required: []}}
   - tool: call_tool
     opaque: [/args, /note]
+    redact: [/args, /a~1b/name]
+    volatile: [/args]
     meta: {arguments: /args, tool: /a~1b/name}
     input: {type: object, properties: {note: {type: string}, args: {type: any}, a/b: {type: object, properties: {name: {type: string}}}}}
   - tool: merge_pr
@@ -88,6 +93,20 @@ func TestDigestIsOfTheMeaning(t *testing.T) {
 	}
 }
 
+// TestDigestIsKept: a grant holds its tool's digest, so a key that a catalogue
+// does not use must not change what it is.
+func TestDigestIsKept(t *testing.T) {
+	lists := regexp.MustCompile("    (volatile|redact): .*\n")
+	for text, want := range map[string]string{
+		twoServers: "90708b0e35e3ad44df9e28496348aae29e282f373fe5a2b5e7380cdad72fd817",
+		github:     "87ebfe1c7bc067df72e5a6230edb9fbf45c1ef5450664e56ddda252114a71ace",
+	} {
+		if got := fmt.Sprintf("%x", mustParse(t, lists.ReplaceAllString(text, "")).Digest); got != want {
+			t.Errorf("digest %s, want %s", got, want)
+		}
+	}
+}
+
 // change is one of a file's text.
 type change struct {
 	from, to string
@@ -123,6 +142,10 @@ func TestDigestChangesWithTheMeaning(t *testing.T) {
 		{"[write, month-end]", "[write]", true},
 		{"timeout: 5s", "timeout: 6s", true},
 		{"opaque: [/body/note, /body/a~1b]", "opaque: [/body/note]", true},
+		{"volatile: [/query/page, /body/note]", "volatile: [/query/page]", true},
+		{"    volatile: [/query/page, /body/note]\n", "", true},
+		{"redact: [/query/format, /body/month]", "redact: [/body/month]", true},
+		{"    redact: [/query/format, /body/month]\n", "", true},
 		{"timeout: 5s", "timeout: 5s\n    pass_authorization: true\n    credential: x-c", true},
 		{"timeout: 5s", "timeout: 5s\n    credential: x-c", true},
 		{"upstream: 127.0.0.1:8080", "upstream: 127.0.0.1:8080\n  credential: x-d", true},
@@ -151,6 +174,8 @@ func TestDigestChangesWithTheMeaningMCP(t *testing.T) {
 		{"tasks: true", "tasks: false", true},
 		{"retries: true", "retries: false", true},
 		{"opaque: [/body]", "opaque: [/body, /where]", true},
+		{"opaque: [/body]", "opaque: [/body]\n    volatile: [/where]", true},
+		{"opaque: [/body]", "opaque: [/body]\n    redact: [/where]", true},
 		{"required: [pull]", "required: []", true},
 		{"header: Pull", "header: Pulls", true},
 		{", header: dry", "", true},

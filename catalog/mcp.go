@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // How an MCP server's denials are told.
@@ -34,15 +36,15 @@ var revisions = []string{"2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"}
 func Revisions() []string { return slices.Clone(revisions) }
 
 // mcpServer reads how a server speaks MCP, and its tools.
-func (r *reader) mcpServer(s *Server, f *fields, n *node) error {
+func (r *reader) mcpServer(s *Server, f *fields, n *strictyaml.Node) error {
 	var err error
 	if s.MCP, err = r.mcp(s, n); err != nil {
 		return err
 	}
-	if _, ok := f.find("tools"); !ok {
+	if _, ok := f.Find("tools"); !ok {
 		return nil
 	}
-	list, err := f.list("tools")
+	list, err := f.List("tools")
 	if err != nil {
 		return err
 	}
@@ -55,8 +57,8 @@ func (r *reader) mcpServer(s *Server, f *fields, n *node) error {
 	return nil
 }
 
-func (r *reader) mcp(s *Server, n *node) (*MCP, error) {
-	f, err := n.keys("path", "upstream_path", "revisions", "denials", "hosts", "origins", "timeout", "stream")
+func (r *reader) mcp(s *Server, n *strictyaml.Node) (*MCP, error) {
+	f, err := keys(n, "path", "upstream_path", "revisions", "denials", "hosts", "origins", "timeout", "stream")
 	if err != nil {
 		return nil, err
 	}
@@ -67,73 +69,73 @@ func (r *reader) mcp(s *Server, n *node) (*MCP, error) {
 	if err := r.take(anyMethod, path, `the MCP server "`+s.ID+`"`); err != nil {
 		return nil, err
 	}
-	m := &MCP{Path: path.text, UpstreamPath: path.text, Revisions: Revisions(), Denials: DenialsHTTP}
-	if _, ok := f.find("upstream_path"); ok {
+	m := &MCP{Path: path.Text, UpstreamPath: path.Text, Revisions: Revisions(), Denials: DenialsHTTP}
+	if _, ok := f.Find("upstream_path"); ok {
 		v, err := f.path("upstream_path")
 		if err != nil {
 			return nil, err
 		}
-		m.UpstreamPath = v.text
+		m.UpstreamPath = v.Text
 	}
-	if at, ok := f.key("revisions"); ok {
-		if m.Revisions, err = f.strings("revisions", checkRevision); err != nil {
+	if at, ok := f.Key("revisions"); ok {
+		if m.Revisions, err = f.Strings("revisions", checkRevision); err != nil {
 			return nil, err
 		}
 		if len(m.Revisions) == 0 {
-			return nil, at.errorf("\"revisions\" must list at least one of %s; left out, it is all of them", strings.Join(revisions, ", "))
+			return nil, at.Errorf("\"revisions\" must list at least one of %s; left out, it is all of them", strings.Join(revisions, ", "))
 		}
 	}
-	if _, ok := f.find("denials"); ok {
-		v, err := f.text("denials")
+	if _, ok := f.Find("denials"); ok {
+		v, err := f.Text("denials")
 		if err != nil {
 			return nil, err
 		}
-		if v.text != DenialsHTTP && v.text != DenialsJSONRPC {
-			return nil, v.errorf("denials %q: must be %s or %s", v.text, DenialsHTTP, DenialsJSONRPC)
+		if v.Text != DenialsHTTP && v.Text != DenialsJSONRPC {
+			return nil, v.Errorf("denials %q: must be %s or %s", v.Text, DenialsHTTP, DenialsJSONRPC)
 		}
-		m.Denials = v.text
+		m.Denials = v.Text
 	}
-	if m.Hosts, err = f.strings("hosts", func(v *node) error { return checkHost(v, s) }); err != nil {
+	if m.Hosts, err = f.Strings("hosts", func(v *strictyaml.Node) error { return checkHost(v, s) }); err != nil {
 		return nil, err
 	}
-	if m.Origins, err = f.strings("origins", checkOrigin); err != nil {
+	if m.Origins, err = f.Strings("origins", checkOrigin); err != nil {
 		return nil, err
 	}
-	if m.Timeout, err = f.duration("timeout", DefaultTimeout); err != nil {
+	if m.Timeout, err = f.timeout("timeout", DefaultTimeout); err != nil {
 		return nil, err
 	}
-	m.Stream, err = f.duration("stream", MaxTimeout)
+	m.Stream, err = f.timeout("stream", MaxTimeout)
 	return m, err
 }
 
-func checkRevision(v *node) error {
-	if !slices.Contains(revisions, v.text) {
-		return v.errorf("revision %q: must be one of %s", v.text, strings.Join(revisions, ", "))
+func checkRevision(v *strictyaml.Node) error {
+	if !slices.Contains(revisions, v.Text) {
+		return v.Errorf("revision %q: must be one of %s", v.Text, strings.Join(revisions, ", "))
 	}
 	return nil
 }
 
 // checkHost refuses also what would add nothing: two files that mean the same
 // must be the same catalogue.
-func checkHost(v *node, s *Server) error {
+func checkHost(v *strictyaml.Node, s *Server) error {
 	switch {
-	case isAddress(v.text), v.text == "localhost":
-		return v.errorf("host %q: addresses and localhost are always allowed; leave it out", v.text)
-	case !isName(v.text):
-		return v.errorf("host %q: must be a DNS name in lower case, without a port", v.text)
-	case slices.Contains(s.Hosts(), v.text): // MCP is not set yet: the resource's alone
-		return v.errorf("host %q: is the resource's own, which is always allowed; leave it out", v.text)
+	case isAddress(v.Text), v.Text == "localhost":
+		return v.Errorf("host %q: addresses and localhost are always allowed; leave it out", v.Text)
+	case !isName(v.Text):
+		return v.Errorf("host %q: must be a DNS name in lower case, without a port", v.Text)
+	case slices.Contains(s.Hosts(), v.Text): // MCP is not set yet: the resource's alone
+		return v.Errorf("host %q: is the resource's own, which is always allowed; leave it out", v.Text)
 	}
 	return nil
 }
 
 // checkOrigin wants an origin as browsers write it (RFC 6454, Section 6.2).
-func checkOrigin(v *node) error {
+func checkOrigin(v *strictyaml.Node) error {
 	defaultPort := map[string]string{"http": "80", "https": "443"}
-	u, err := url.Parse(v.text)
-	if err == nil && v.text == u.Scheme+"://"+u.Host && plainHost(u) && defaultPort[u.Scheme] != "" && u.Port() != defaultPort[u.Scheme] {
+	u, err := url.Parse(v.Text)
+	if err == nil && v.Text == u.Scheme+"://"+u.Host && plainHost(u) && defaultPort[u.Scheme] != "" && u.Port() != defaultPort[u.Scheme] {
 		return nil
 	}
-	return v.errorf("origin %q: must be as browsers send it, http(s)://HOST or http(s)://HOST:PORT, in lower case, "+
-		"without a path or the scheme's default port", v.text)
+	return v.Errorf("origin %q: must be as browsers send it, http(s)://HOST or http(s)://HOST:PORT, in lower case, "+
+		"without a path or the scheme's default port", v.Text)
 }

@@ -43,6 +43,8 @@ servers:
   - tool: call_tool
     meta: {tool: /a~1b/name, arguments: /args}
     opaque: [/note]
+    volatile: [/args]
+    redact: [/a~1b/name, /args]
     input: {type: object, properties: {a/b: {type: object, properties: {name: {type: string}}}, args: {type: any}, note: {type: string}}}
   - {tool: whoami}
 - id: plain
@@ -84,6 +86,7 @@ func TestParseMCP(t *testing.T) {
 		{
 			ID: "github/call_tool", Name: "call_tool", MCPName: "call_tool", Timeout: DefaultTimeout,
 			Credential: "x-github-token", Opaque: []string{"/args", "/note"},
+			Volatile: []string{"/args"}, Redact: []string{"/args", "/a~1b/name"},
 			Inner: &Inner{Tool: "/a~1b/name", Arguments: "/args"},
 			Arguments: &Schema{Type: "object", Properties: map[string]*Schema{
 				"a/b":  {Type: "object", Properties: map[string]*Schema{"name": {Type: "string"}}},
@@ -276,6 +279,8 @@ func TestRefusesMCPTool(t *testing.T) {
 		{"meta tool of any type", meta("tool: /n", "n: {type: any}"), "must be of the type string, not any"},
 		{"meta tool opaque", strings.Replace(meta("tool: /n", "n: {type: string}"), "    meta", "    opaque: [/n]\n    meta", 1),
 			`10:18: meta: tool "/n": is opaque, but policy must see which tool is called`},
+		{"meta tool volatile", strings.Replace(meta("tool: /n/o", "n: {type: object, properties: {o: {type: string}}}"), "    meta", "    volatile: [/n]\n    meta", 1),
+			`10:18: meta: tool "/n/o": is volatile, but a one-time grant must pin which tool is called`},
 		{"meta tool in the arguments", meta("tool: /a/n, arguments: /a", "a: {type: object, properties: {n: {type: string}}}"), `meta: tool "/a/n": is opaque`},
 		{"meta arguments empty", meta("tool: /n, arguments: ''", "n: {type: string}"), `meta: arguments "": must be a JSON Pointer`},
 		{"meta arguments undeclared", meta("tool: /n, arguments: /a", "n: {type: string}"), `meta: arguments "/a": the input has no such property`},

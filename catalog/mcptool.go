@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // Inner says where the arguments of a meta-tool name the tool of the same server
@@ -19,13 +21,11 @@ var (
 )
 
 // mcpTool reads a tool of an MCP server.
-func (r *reader) mcpTool(s *Server, n *node) error {
-	if n.kind == mapping {
-		if at, ok := (&fields{n}).key("credential"); ok {
-			return at.errorf("\"credential\" is the MCP server's, for all of its tools: one message can call several")
-		}
+func (r *reader) mcpTool(s *Server, n *strictyaml.Node) error {
+	if at, ok := n.Key("credential"); ok {
+		return at.Errorf("\"credential\" is the MCP server's, for all of its tools: one message can call several")
 	}
-	f, err := n.keys("tool", "name", "pin", "sets", "timeout", "opaque", "input", "tasks", "retries", "meta")
+	f, err := keys(n, "tool", "name", "pin", "sets", "timeout", "opaque", "volatile", "redact", "input", "tasks", "retries", "meta")
 	if err != nil {
 		return err
 	}
@@ -37,31 +37,31 @@ func (r *reader) mcpTool(s *Server, n *node) error {
 	if err := t.readMCPName(f); err != nil {
 		return err
 	}
-	if _, ok := f.find("pin"); ok {
+	if _, ok := f.Find("pin"); ok {
 		if t.Pin, err = f.pin(); err != nil {
 			return err
 		}
 	}
-	if t.Tasks, err = f.boolean("tasks"); err != nil {
+	if t.Tasks, err = f.Boolean("tasks"); err != nil {
 		return err
 	}
-	if t.Retries, err = f.boolean("retries"); err != nil {
+	if t.Retries, err = f.Boolean("retries"); err != nil {
 		return err
 	}
 	schemas := schemaReader{arguments: true}
 	t.Arguments = &Schema{Type: "object"}
-	if v, ok := f.get("input"); ok {
+	if v, ok := f.Get("input"); ok {
 		if t.Arguments, err = schemas.read(v, "", true); err != nil {
 			return err
 		}
 		if t.Arguments.Type != "object" {
-			return v.errorf("\"input\" must be of the type object, not %s: the arguments of an MCP tool always are one", t.Arguments.Type)
+			return v.Errorf("\"input\" must be of the type object, not %s: the arguments of an MCP tool always are one", t.Arguments.Type)
 		}
 	}
-	if err := t.readOpaque(f); err != nil {
+	if err := t.readPlaces(f); err != nil {
 		return err
 	}
-	if v, ok := f.get("meta"); ok {
+	if v, ok := f.Get("meta"); ok {
 		if err := t.readInner(v); err != nil {
 			return err
 		}
@@ -73,51 +73,51 @@ func (r *reader) mcpTool(s *Server, n *node) error {
 // readMCPName reads the name that the server knows the tool by.
 func (t *Tool) readMCPName(f *fields) error {
 	t.MCPName = t.Name
-	v, err := f.text("tool")
+	v, err := f.Text("tool")
 	if err != nil {
 		return err
 	}
-	if _, ok := f.find("name"); ok {
-		if v, err = f.text("name"); err != nil {
+	if _, ok := f.Find("name"); ok {
+		if v, err = f.Text("name"); err != nil {
 			return err
 		}
-		if !mcpNamePattern.MatchString(v.text) {
-			return v.errorf("name %q: must be 1 to 128 printable ASCII characters without blanks, as the server has it in tools/list", v.text)
+		if !mcpNamePattern.MatchString(v.Text) {
+			return v.Errorf("name %q: must be 1 to 128 printable ASCII characters without blanks, as the server has it in tools/list", v.Text)
 		}
-		t.MCPName = v.text
+		t.MCPName = v.Text
 	}
 	if other, ok := t.Server.mcpNames[t.MCPName]; ok {
-		return v.errorf("name %q is already that of the tool %q on this server", t.MCPName, other.ID)
+		return v.Errorf("name %q is already that of the tool %q on this server", t.MCPName, other.ID)
 	}
 	return nil
 }
 
 func (f *fields) pin() ([32]byte, error) {
 	var pin [32]byte
-	v, err := f.text("pin")
+	v, err := f.Text("pin")
 	if err != nil {
 		return pin, err
 	}
-	if !pinPattern.MatchString(v.text) {
-		return pin, v.errorf("pin %q: must be sha256: and 64 hexadecimal digits in lower case", v.text)
+	if !pinPattern.MatchString(v.Text) {
+		return pin, v.Errorf("pin %q: must be sha256: and 64 hexadecimal digits in lower case", v.Text)
 	}
-	if _, err := hex.Decode(pin[:], []byte(strings.TrimPrefix(v.text, "sha256:"))); err != nil {
-		return pin, v.errorf("pin %q: %v", v.text, err)
+	if _, err := hex.Decode(pin[:], []byte(strings.TrimPrefix(v.Text, "sha256:"))); err != nil {
+		return pin, v.Errorf("pin %q: %v", v.Text, err)
 	}
 	if pin == [32]byte{} {
-		return pin, v.errorf("pin %q: is no descriptor's; leave \"pin\" out for none", v.text)
+		return pin, v.Errorf("pin %q: is no descriptor's; leave \"pin\" out for none", v.Text)
 	}
 	return pin, nil
 }
 
 // readInner reads what makes a meta-tool. The inner tool's arguments are opaque
 // here, since they are judged as that tool's, and by its schema.
-func (t *Tool) readInner(n *node) error {
-	f, err := n.keys("tool", "arguments")
+func (t *Tool) readInner(n *strictyaml.Node) error {
+	f, err := keys(n, "tool", "arguments")
 	if err != nil {
 		return err
 	}
-	name, err := f.text("tool")
+	name, err := f.Text("tool")
 	if err != nil {
 		return err
 	}
@@ -126,11 +126,11 @@ func (t *Tool) readInner(n *node) error {
 		return err
 	}
 	if s.Type != "string" {
-		return name.errorf("meta: tool %q: names the inner tool, and so must be of the type string, not %s", name.text, s.Type)
+		return name.Errorf("meta: tool %q: names the inner tool, and so must be of the type string, not %s", name.Text, s.Type)
 	}
-	t.Inner = &Inner{Tool: name.text}
-	if _, ok := f.find("arguments"); ok {
-		arguments, err := f.text("arguments")
+	t.Inner = &Inner{Tool: name.Text}
+	if _, ok := f.Find("arguments"); ok {
+		arguments, err := f.Text("arguments")
 		if err != nil {
 			return err
 		}
@@ -138,15 +138,18 @@ func (t *Tool) readInner(n *node) error {
 			return err
 		}
 		if s.Type != "object" && s.Type != "any" {
-			return arguments.errorf("meta: arguments %q: hold the inner tool's, and so must be of the type object or any, not %s", arguments.text, s.Type)
+			return arguments.Errorf("meta: arguments %q: hold the inner tool's, and so must be of the type object or any, not %s", arguments.Text, s.Type)
 		}
-		t.Inner.Arguments = arguments.text
-		if at, listed := slices.BinarySearch(t.Opaque, arguments.text); !listed {
-			t.Opaque = slices.Insert(t.Opaque, at, arguments.text)
+		t.Inner.Arguments = arguments.Text
+		if at, listed := slices.BinarySearch(t.Opaque, arguments.Text); !listed {
+			t.Opaque = slices.Insert(t.Opaque, at, arguments.Text)
 		}
 	}
-	if covered(t.Opaque, name.text) {
-		return name.errorf("meta: tool %q: is opaque, but policy must see which tool is called", name.text)
+	if covered(t.Opaque, name.Text) {
+		return name.Errorf("meta: tool %q: is opaque, but policy must see which tool is called", name.Text)
+	}
+	if covered(t.Volatile, name.Text) {
+		return name.Errorf("meta: tool %q: is volatile, but a one-time grant must pin which tool is called", name.Text)
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
@@ -14,27 +16,27 @@ var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
 type reader struct {
 	*Catalog
 	routes     map[string]string // "METHOD PATH" -> whose that is; see anyMethod
-	toolAt     map[*Tool]*node
-	resourceAt map[*Server]*node // of "resource"
+	toolAt     map[*Tool]*strictyaml.Node
+	resourceAt map[*Server]*strictyaml.Node // of "resource"
 }
 
-func readCatalog(root *node) (*Catalog, error) {
+func readCatalog(root *strictyaml.Node) (*Catalog, error) {
 	r := reader{
 		Catalog:    &Catalog{tools: map[string]*Tool{}, servers: map[string]*Server{}, resources: map[string]*Server{}},
 		routes:     map[string]string{},
-		toolAt:     map[*Tool]*node{},
-		resourceAt: map[*Server]*node{},
+		toolAt:     map[*Tool]*strictyaml.Node{},
+		resourceAt: map[*Server]*strictyaml.Node{},
 	}
-	f, err := root.keys("servers")
+	f, err := keys(root, "servers")
 	if err != nil {
 		return nil, err
 	}
-	list, err := f.list("servers")
+	list, err := f.List("servers")
 	if err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, root.errorf("a catalogue needs at least one server")
+		return nil, root.Errorf("a catalogue needs at least one server")
 	}
 	r.Servers = make([]Server, len(list)) // never grown: tools point into it
 	for i, n := range list {
@@ -42,7 +44,7 @@ func readCatalog(root *node) (*Catalog, error) {
 			return nil, err
 		}
 	}
-	if err := r.keptCredentials("", func(t *Tool, err error) error { return r.toolAt[t].errorf("%v", err) }); err != nil {
+	if err := r.keptCredentials("", func(t *Tool, err error) error { return r.toolAt[t].Errorf("%v", err) }); err != nil {
 		return nil, err
 	}
 	if err := r.metadata(); err != nil {
@@ -59,134 +61,35 @@ func readCatalog(root *node) (*Catalog, error) {
 	return r.Catalog, nil
 }
 
-func checkID(v *node) error {
-	if !idPattern.MatchString(v.text) {
-		return v.errorf("%q: must match %s", v.text, idPattern)
+func checkID(v *strictyaml.Node) error {
+	if !idPattern.MatchString(v.Text) {
+		return v.Errorf("%q: must match %s", v.Text, idPattern)
 	}
 	return nil
 }
 
-// fields is a mapping whose keys are all known.
-type fields struct{ *node }
+// fields is a mapping whose keys are all known. More methods are where what they
+// read is.
+type fields struct{ *strictyaml.Fields }
 
 // keys checks that n is a mapping with no keys but the known.
-func (n *node) keys(known ...string) (*fields, error) {
-	if n.kind != mapping {
-		return nil, n.errorf("must be %s, not %s", mapping, n.kind)
-	}
-	for _, f := range n.fields {
-		if !slices.Contains(known, f.key.text) {
-			return nil, f.key.errorf("unknown key %q; known are %s", f.key.text, strings.Join(known, ", "))
-		}
-	}
-	return &fields{n}, nil
-}
-
-func (f *fields) find(key string) (field, bool) {
-	i := slices.IndexFunc(f.fields, func(f field) bool { return f.key.text == key })
-	if i < 0 {
-		return field{}, false
-	}
-	return f.fields[i], true
-}
-
-func (f *fields) key(key string) (*node, bool) {
-	e, ok := f.find(key)
-	return e.key, ok
-}
-
-func (f *fields) get(key string) (*node, bool) {
-	e, ok := f.find(key)
-	return e.value, ok
-}
-
-// text returns the string under key, which must be there.
-func (f *fields) text(key string) (*node, error) {
-	v, ok := f.get(key)
-	if !ok {
-		return nil, f.errorf("%q is missing", key)
-	}
-	if v.kind != text {
-		return nil, v.errorf("%q must be %s, not %s; put it in quotes", key, text, v.kind)
-	}
-	return v, nil
+func keys(n *strictyaml.Node, known ...string) (*fields, error) {
+	f, err := n.Keys(known...)
+	return &fields{f}, err
 }
 
 // id returns the id under key, which must be there.
-func (f *fields) id(key string) (*node, error) {
-	v, err := f.text(key)
+func (f *fields) id(key string) (*strictyaml.Node, error) {
+	v, err := f.Text(key)
 	if err != nil {
 		return nil, err
 	}
 	return v, checkID(v)
 }
 
-// boolean returns what is under key; false if it is not there.
-func (f *fields) boolean(key string) (bool, error) {
-	v, ok := f.get(key)
-	if !ok {
-		return false, nil
-	}
-	if v.kind != boolean {
-		return false, v.errorf("%q must be %s, not %s", key, boolean, v.kind)
-	}
-	return v.yes, nil
-}
-
-// duration returns the time-out under key; def if it is not there.
-func (f *fields) duration(key string, def time.Duration) (time.Duration, error) {
-	v, ok := f.get(key)
-	if !ok {
-		return def, nil
-	}
-	d, err := time.ParseDuration(v.text) // "" if it is no string
-	if err != nil {
-		return 0, v.errorf("%q must be a duration with its unit, such as 5s", key)
-	}
-	// Envoy and the call door count in milliseconds, and take 0 for "none".
-	if d <= 0 || d > MaxTimeout || d%time.Millisecond != 0 {
-		return 0, v.errorf("%s %q: must be whole milliseconds, above 0 and at most %v", key, v.text, MaxTimeout)
-	}
-	return d, nil
-}
-
-// list returns the items under key, which must be there.
-func (f *fields) list(key string) ([]*node, error) {
-	v, ok := f.get(key)
-	if !ok {
-		return nil, f.errorf("%q is missing", key)
-	}
-	if v.kind != sequence {
-		return nil, v.errorf("%q must be %s, not %s", key, sequence, v.kind)
-	}
-	return v.items, nil
-}
-
-// strings returns the strings under key, sorted; nil if it is not there. Each
-// passes check and is there once.
-func (f *fields) strings(key string, check func(*node) error) ([]string, error) {
-	if _, ok := f.find(key); !ok {
-		return nil, nil
-	}
-	items, err := f.list(key)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	seen := map[string]bool{}
-	for _, v := range items {
-		if v.kind != text {
-			return nil, v.errorf("%q must hold strings, not %s; put it in quotes", key, v.kind)
-		}
-		if err := check(v); err != nil {
-			return nil, err
-		}
-		if seen[v.text] {
-			return nil, v.errorf("%q is there twice in %q", v.text, key)
-		}
-		seen[v.text] = true
-		out = append(out, v.text)
-	}
-	slices.Sort(out)
-	return out, nil
+// timeout returns the time-out under key; def if it is not there. Envoy and the
+// call door count in milliseconds, and take 0 for "none".
+func (f *fields) timeout(key string, def time.Duration) (time.Duration, error) {
+	d, err := f.Duration(key, time.Millisecond, MaxTimeout)
+	return cmp.Or(d, def), err
 }

@@ -44,6 +44,8 @@ func TestParseAccepts(t *testing.T) {
 		"longest id":                  with("id: s", "id: "+strings.Repeat("a", 63)),
 		"longest time":                one("    timeout: 1h\n"),
 		"whole body opaque":           one("    opaque: [/body, /query/a]\n    query: {a: {type: boolean}}\n    body: {type: object}\n"),
+		"one name begins another":     one("    volatile: [/body/a, /body/ab]\n" + bodyOfA),
+		"in all three lists":          one("    opaque: [/body/a]\n    volatile: [/body]\n    redact: [/body/a]\n" + bodyOfA),
 		"any where it is opaque":      one("    opaque: [/body/a, /body/l]\n    body: {type: object, properties: {a: {type: object, properties: {b: {type: any}}}, l: {type: array, items: {type: any}}}}\n"),
 		"any as the body":             one("    opaque: [/body]\n    body: {type: any}\n"),
 		"literal description":         one("    body:\n      type: object\n      description: |\n        one\n        two\n"),

@@ -4,27 +4,29 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // checkResource wants an absolute URI without a fragment (RFC 8707, Section
 // 2), in the one spelling in which tokens will be compared with it.
-func checkResource(v *node) error {
-	for _, c := range []byte(v.text) {
+func checkResource(v *strictyaml.Node) error {
+	for _, c := range []byte(v.Text) {
 		if c <= ' ' || c >= 0x7f {
-			return v.errorf("resource %q: a URI has visible ASCII characters only", v.text)
+			return v.Errorf("resource %q: a URI has visible ASCII characters only", v.Text)
 		}
 	}
-	u, err := url.Parse(v.text)
+	u, err := url.Parse(v.Text)
 	switch {
 	case err != nil, !u.IsAbs(), u.Host == "" && u.Opaque == "",
 		u.Host == "" && (u.Scheme == "https" || u.Scheme == "http"):
-		return v.errorf("resource %q: must be an absolute URI, such as https://reports.internal", v.text)
-	case strings.Contains(v.text, "#"):
-		return v.errorf("resource %q: must have no fragment (RFC 8707, Section 2)", v.text)
+		return v.Errorf("resource %q: must be an absolute URI, such as https://reports.internal", v.Text)
+	case strings.Contains(v.Text, "#"):
+		return v.Errorf("resource %q: must have no fragment (RFC 8707, Section 2)", v.Text)
 	case u.User != nil:
-		return v.errorf("resource %q: must have no user information", v.text)
-	case !strings.HasPrefix(v.text, u.Scheme+":"), u.Host != strings.ToLower(u.Host):
-		return v.errorf("resource %q: write scheme and host in lower case", v.text)
+		return v.Errorf("resource %q: must have no user information", v.Text)
+	case !strings.HasPrefix(v.Text, u.Scheme+":"), u.Host != strings.ToLower(u.Host):
+		return v.Errorf("resource %q: write scheme and host in lower case", v.Text)
 	}
 	return nil
 }
@@ -122,10 +124,10 @@ func (r *reader) metadata() error {
 		}
 		at, host := r.resourceAt[s], s.web().Host
 		if owner, ok := r.owner(anyMethod, path); ok {
-			return at.errorf("resource %q: its metadata is at %s (RFC 9728, Section 3.1), which is already %s", s.Resource, path, owner)
+			return at.Errorf("resource %q: its metadata is at %s (RFC 9728, Section 3.1), which is already %s", s.Resource, path, owner)
 		}
 		if other, ok := places[host+path]; ok {
-			return at.errorf("resource %q: its metadata would be where that of server %q is, at %s%s: "+
+			return at.Errorf("resource %q: its metadata would be where that of server %q is, at %s%s: "+
 				"resources must differ in host or path", s.Resource, other, host, path)
 		}
 		places[host+path] = s.ID

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // Schema says what one value is: the subset of JSON Schema in which the
@@ -53,21 +55,21 @@ var types = []string{"object", "string", "integer", "number", "boolean", "array"
 // readInput reads what the tool takes: "query", "header" and "body".
 func (t *Tool) readInput(f *fields, schemas *schemaReader) error {
 	var err error
-	if v, ok := f.get("query"); ok {
+	if v, ok := f.Get("query"); ok {
 		if t.Query, err = readScalars(v, "query", checkQueryName); err != nil {
 			return err
 		}
 	}
-	if v, ok := f.get("header"); ok {
+	if v, ok := f.Get("header"); ok {
 		if t.Header, err = readScalars(v, "header", checkHeaderName); err != nil {
 			return err
 		}
 	}
-	if e, ok := f.find("body"); ok {
+	if e, ok := f.Find("body"); ok {
 		if !methods[t.Method] {
-			return e.key.errorf("a tool with the method %s takes no body", t.Method)
+			return e.Key.Errorf("a tool with the method %s takes no body", t.Method)
 		}
-		if t.Body, err = schemas.read(e.value, "/body", true); err != nil {
+		if t.Body, err = schemas.read(e.Value, "/body", true); err != nil {
 			return err
 		}
 	}
@@ -75,40 +77,40 @@ func (t *Tool) readInput(f *fields, schemas *schemaReader) error {
 }
 
 // readScalars reads a mapping of names to schemas of scalars.
-func readScalars(n *node, what string, checkName func(*node) error) (map[string]*Schema, error) {
-	if n.kind != mapping {
-		return nil, n.errorf("%q must be %s of names to schemas, not %s", what, mapping, n.kind)
+func readScalars(n *strictyaml.Node, what string, checkName func(*strictyaml.Node) error) (map[string]*Schema, error) {
+	if n.Kind != strictyaml.Mapping {
+		return nil, n.Errorf("%q must be %s of names to schemas, not %s", what, strictyaml.Mapping, n.What())
 	}
-	if len(n.fields) == 0 {
-		return nil, n.errorf("%q declares nothing; leave it out", what)
+	if len(n.Fields) == 0 {
+		return nil, n.Errorf("%q declares nothing; leave it out", what)
 	}
 	out := map[string]*Schema{}
 	folded := map[string]string{}
-	for _, f := range n.fields {
-		if err := checkName(f.key); err != nil {
+	for _, f := range n.Fields {
+		if err := checkName(f.Key); err != nil {
 			return nil, err
 		}
-		if err := checkFolded(folded, f.key); err != nil {
+		if err := checkFolded(folded, f.Key); err != nil {
 			return nil, err
 		}
-		sf, err := f.value.keys("type", "enum", "description")
+		sf, err := keys(f.Value, "type", "enum", "description")
 		if err != nil {
 			return nil, err
 		}
 		s := &Schema{Type: "string"} // with an enum alone
-		_, hasType := sf.find("type")
-		if _, hasEnum := sf.find("enum"); hasType || !hasEnum {
+		_, hasType := sf.Find("type")
+		if _, hasEnum := sf.Find("enum"); hasType || !hasEnum {
 			if s.Type, err = sf.schemaType(); err != nil {
 				return nil, err
 			}
 		}
 		if s.Type == "object" || s.Type == "array" || s.Type == "any" {
-			return nil, f.value.errorf("%s %q: must be of the type string, integer, number or boolean, not %s", what, f.key.text, s.Type)
+			return nil, f.Value.Errorf("%s %q: must be of the type string, integer, number or boolean, not %s", what, f.Key.Text, s.Type)
 		}
 		if err := s.readEnum(sf); err != nil {
 			return nil, err
 		}
-		out[f.key.text] = s
+		out[f.Key.Text] = s
 	}
 	return out, nil
 }
@@ -124,18 +126,18 @@ type schemaReader struct {
 // the outermost array around it, or to itself.
 type anyPlace struct {
 	pointer string
-	node    *node
+	node    *strictyaml.Node
 }
 
 // read reads a schema of any type, at the place in the input that the pointer
 // names. If it is not fixed, the place is inside of an array, and the pointer is
 // the array's. Its depth is bounded by the YAML reader.
-func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error) {
+func (r *schemaReader) read(n *strictyaml.Node, pointer string, fixed bool) (*Schema, error) {
 	known := []string{"type", "description", "enum", "required", "properties", "items"}
 	if r.arguments {
 		known = append(known, "header", "nullable")
 	}
-	f, err := n.keys(known...)
+	f, err := keys(n, known...)
 	if err != nil {
 		return nil, err
 	}
@@ -144,20 +146,20 @@ func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error
 		return nil, err
 	}
 	for _, k := range []struct{ word, of string }{{"properties", "object"}, {"required", "object"}, {"items", "array"}} {
-		if at, ok := f.key(k.word); ok && s.Type != k.of {
-			return nil, at.errorf("%q goes with the type %s, not %s", k.word, k.of, s.Type)
+		if at, ok := f.Key(k.word); ok && s.Type != k.of {
+			return nil, at.Errorf("%q goes with the type %s, not %s", k.word, k.of, s.Type)
 		}
 	}
 	if err := s.readEnum(f); err != nil {
 		return nil, err
 	}
-	if v, ok := f.get("nullable"); ok {
-		if v.kind != boolean || s.Type != "string" {
-			return nil, v.errorf("\"nullable\" is true or false, and goes with the type string")
+	if v, ok := f.Get("nullable"); ok {
+		if v.Kind != strictyaml.Boolean || s.Type != "string" {
+			return nil, v.Errorf("\"nullable\" is true or false, and goes with the type string")
 		}
-		s.Nullable = v.yes
+		s.Nullable = v.Yes
 	}
-	if at, ok := f.key("header"); ok {
+	if at, ok := f.Key("header"); ok {
 		if err := r.readHeader(s, f, at, pointer, fixed); err != nil {
 			return nil, err
 		}
@@ -166,50 +168,50 @@ func (r *schemaReader) read(n *node, pointer string, fixed bool) (*Schema, error
 	case "object":
 		return s, r.readProperties(s, f, pointer, fixed)
 	case "array":
-		items, ok := f.get("items")
+		items, ok := f.Get("items")
 		if !ok {
-			return nil, n.errorf("an array needs \"items\"")
+			return nil, n.Errorf("an array needs \"items\"")
 		}
 		s.Items, err = r.read(items, pointer, false)
 		return s, err
 	case "any":
-		v, _ := f.get("type")
+		v, _ := f.Get("type")
 		r.anys = append(r.anys, anyPlace{pointer, v})
 	}
 	return s, nil
 }
 
 func (r *schemaReader) readProperties(s *Schema, f *fields, pointer string, fixed bool) error {
-	if v, ok := f.get("properties"); ok {
-		if v.kind != mapping {
-			return v.errorf("\"properties\" must be %s of names to schemas, not %s", mapping, v.kind)
+	if v, ok := f.Get("properties"); ok {
+		if v.Kind != strictyaml.Mapping {
+			return v.Errorf("\"properties\" must be %s of names to schemas, not %s", strictyaml.Mapping, v.What())
 		}
 		folded := map[string]string{}
-		for _, p := range v.fields {
-			if p.key.text == "" {
-				return p.key.errorf("a property needs a name")
+		for _, p := range v.Fields {
+			if p.Key.Text == "" {
+				return p.Key.Errorf("a property needs a name")
 			}
-			if err := checkFolded(folded, p.key); err != nil {
+			if err := checkFolded(folded, p.Key); err != nil {
 				return err
 			}
 			below := pointer
 			if fixed {
-				below += "/" + escape(p.key.text)
+				below += "/" + escape(p.Key.Text)
 			}
-			property, err := r.read(p.value, below, fixed)
+			property, err := r.read(p.Value, below, fixed)
 			if err != nil {
 				return err
 			}
 			if s.Properties == nil {
 				s.Properties = map[string]*Schema{}
 			}
-			s.Properties[p.key.text] = property
+			s.Properties[p.Key.Text] = property
 		}
 	}
 	var err error
-	s.Required, err = f.strings("required", func(v *node) error {
-		if s.Properties[v.text] == nil {
-			return v.errorf("required property %q is not in \"properties\"", v.text)
+	s.Required, err = f.Strings("required", func(v *strictyaml.Node) error {
+		if s.Properties[v.Text] == nil {
+			return v.Errorf("required property %q is not in \"properties\"", v.Text)
 		}
 		return nil
 	})
@@ -219,25 +221,25 @@ func (r *schemaReader) readProperties(s *Schema, f *fields, pointer string, fixe
 // readHeader reads the name of the header that repeats an argument, under the
 // rules for x-mcp-header (MCP 2026-07-28, Streamable HTTP, "Schema Extension").
 // A tool that breaks one is no tool to clients.
-func (r *schemaReader) readHeader(s *Schema, f *fields, at *node, pointer string, fixed bool) error {
-	v, err := f.text("header")
+func (r *schemaReader) readHeader(s *Schema, f *fields, at *strictyaml.Node, pointer string, fixed bool) error {
+	v, err := f.Text("header")
 	if err != nil {
 		return err
 	}
 	switch s.Type {
 	case "string", "integer", "boolean":
 	default:
-		return at.errorf("\"header\" goes with the types string, integer and boolean, not %s", s.Type)
+		return at.Errorf("\"header\" goes with the types string, integer and boolean, not %s", s.Type)
 	}
 	if !fixed {
-		return at.errorf("\"header\" goes with what is reached through \"properties\" alone, not with what is in an array")
+		return at.Errorf("\"header\" goes with what is reached through \"properties\" alone, not with what is in an array")
 	}
-	if !paramPattern.MatchString(v.text) {
-		return v.errorf("header %q: must be 1 to 64 characters of an HTTP field name: it is what follows Mcp-Param-", v.text)
+	if !paramPattern.MatchString(v.Text) {
+		return v.Errorf("header %q: must be 1 to 64 characters of an HTTP field name: it is what follows Mcp-Param-", v.Text)
 	}
-	name := strings.ToLower(v.text)
+	name := strings.ToLower(v.Text)
 	if other, ok := r.headers[name]; ok {
-		return v.errorf("header %q: is already that of the argument %q (case does not matter)", v.text, other)
+		return v.Errorf("header %q: is already that of the argument %q (case does not matter)", v.Text, other)
 	}
 	if r.headers == nil {
 		r.headers = map[string]string{}
@@ -250,7 +252,7 @@ func (r *schemaReader) readHeader(s *Schema, f *fields, at *node, pointer string
 func (r *schemaReader) checkAny(opaque []string) error {
 	for _, a := range r.anys {
 		if !covered(opaque, a.pointer) {
-			return a.node.errorf("type any: policy cannot see such a value; list %q in the tool's \"opaque\", or give a type", a.pointer)
+			return a.node.Errorf("type any: policy cannot see such a value; list %q in the tool's \"opaque\", or give a type", a.pointer)
 		}
 	}
 	return nil
@@ -258,74 +260,74 @@ func (r *schemaReader) checkAny(opaque []string) error {
 
 // readEnum reads the two keywords that every schema may have.
 func (s *Schema) readEnum(f *fields) error {
-	if _, ok := f.find("description"); ok {
-		v, err := f.text("description")
+	if _, ok := f.Find("description"); ok {
+		v, err := f.Text("description")
 		if err != nil {
 			return err
 		}
-		s.Description = v.text
+		s.Description = v.Text
 	}
-	at, ok := f.key("enum")
+	at, ok := f.Key("enum")
 	if !ok {
 		return nil
 	}
 	if s.Type != "string" {
-		return at.errorf("\"enum\" goes with the type string, not %s", s.Type)
+		return at.Errorf("\"enum\" goes with the type string, not %s", s.Type)
 	}
 	var err error
-	s.Enum, err = f.strings("enum", func(*node) error { return nil })
+	s.Enum, err = f.Strings("enum", func(*strictyaml.Node) error { return nil })
 	if err == nil && len(s.Enum) == 0 {
-		return at.errorf("an empty \"enum\" permits nothing")
+		return at.Errorf("an empty \"enum\" permits nothing")
 	}
 	return err
 }
 
 func (f *fields) schemaType() (string, error) {
-	v, err := f.text("type")
+	v, err := f.Text("type")
 	if err != nil {
 		return "", err
 	}
-	if !slices.Contains(types, v.text) {
-		return "", v.errorf("type %q: must be one of %s", v.text, strings.Join(types, ", "))
+	if !slices.Contains(types, v.Text) {
+		return "", v.Errorf("type %q: must be one of %s", v.Text, strings.Join(types, ", "))
 	}
-	return v.text, nil
+	return v.Text, nil
 }
 
-func checkQueryName(n *node) error {
-	if !queryPattern.MatchString(n.text) || strings.ContainsAny(n.text, queryReserved) {
-		return n.errorf("query parameter %q: must be 1 to 64 visible ASCII characters other than %s", n.text, queryReserved)
+func checkQueryName(n *strictyaml.Node) error {
+	if !queryPattern.MatchString(n.Text) || strings.ContainsAny(n.Text, queryReserved) {
+		return n.Errorf("query parameter %q: must be 1 to 64 visible ASCII characters other than %s", n.Text, queryReserved)
 	}
-	if strings.EqualFold(n.text, "access_token") { // RFC 6750, Section 2.3
-		return n.errorf("query parameter %q can never be an input of a tool: clients put tokens there, and a call with it is refused", n.text)
+	if strings.EqualFold(n.Text, "access_token") { // RFC 6750, Section 2.3
+		return n.Errorf("query parameter %q can never be an input of a tool: clients put tokens there, and a call with it is refused", n.Text)
 	}
 	return nil
 }
 
-func checkHeaderName(n *node) error {
-	forbidden := slices.Contains(forbiddenHeaders, n.text) ||
-		slices.ContainsFunc(forbiddenPrefixes, func(p string) bool { return strings.HasPrefix(n.text, p) })
+func checkHeaderName(n *strictyaml.Node) error {
+	forbidden := slices.Contains(forbiddenHeaders, n.Text) ||
+		slices.ContainsFunc(forbiddenPrefixes, func(p string) bool { return strings.HasPrefix(n.Text, p) })
 	if forbidden {
-		return n.errorf("header %q can never be an input of a tool", n.text)
+		return n.Errorf("header %q can never be an input of a tool", n.Text)
 	}
-	if !headerPattern.MatchString(n.text) {
-		return n.errorf("header %q: must be a lower-case HTTP field name of at most 64 characters without an underscore", n.text)
+	if !headerPattern.MatchString(n.Text) {
+		return n.Errorf("header %q: must be a lower-case HTTP field name of at most 64 characters without an underscore", n.Text)
 	}
 	return nil
 }
 
 // checkFolded refuses names that differ only in case: a call that has both is
 // refused as ambiguous, so such a schema could never be met.
-func checkFolded(seen map[string]string, key *node) error {
+func checkFolded(seen map[string]string, key *strictyaml.Node) error {
 	fold := strings.Map(func(r rune) rune {
 		least := r
 		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
 			least = min(least, next)
 		}
 		return least
-	}, key.text)
+	}, key.Text)
 	if other, ok := seen[fold]; ok {
-		return key.errorf("names %q and %q differ only in case", other, key.text)
+		return key.Errorf("names %q and %q differ only in case", other, key.Text)
 	}
-	seen[fold] = key.text
+	seen[fold] = key.Text
 	return nil
 }

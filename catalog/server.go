@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // Server is what offers tools: an HTTP service, or an MCP server.
@@ -28,8 +30,8 @@ func (s *Server) ToolByMCPName(name string) (*Tool, bool) {
 }
 
 // server reads a server.
-func (r *reader) server(s *Server, n *node) error {
-	f, err := n.keys("id", "resource", "upstream", "credential", "http", "mcp", "tools")
+func (r *reader) server(s *Server, n *strictyaml.Node) error {
+	f, err := keys(n, "id", "resource", "upstream", "credential", "http", "mcp", "tools")
 	if err != nil {
 		return err
 	}
@@ -37,27 +39,27 @@ func (r *reader) server(s *Server, n *node) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := r.servers[id.text]; ok {
-		return id.errorf("server %q is there twice", id.text)
+	if _, ok := r.servers[id.Text]; ok {
+		return id.Errorf("server %q is there twice", id.Text)
 	}
-	resource, err := f.text("resource")
+	resource, err := f.Text("resource")
 	if err != nil {
 		return err
 	}
 	if err := checkResource(resource); err != nil {
 		return err
 	}
-	if other, ok := r.resources[resource.text]; ok {
-		return resource.errorf("resource %q is already that of server %q", resource.text, other.ID)
+	if other, ok := r.resources[resource.Text]; ok {
+		return resource.Errorf("resource %q is already that of server %q", resource.Text, other.ID)
 	}
-	upstream, err := f.text("upstream")
+	upstream, err := f.Text("upstream")
 	if err != nil {
 		return err
 	}
 	if err := checkUpstream(upstream); err != nil {
 		return err
 	}
-	s.ID, s.Resource, s.Upstream = id.text, resource.text, upstream.text
+	s.ID, s.Resource, s.Upstream = id.Text, resource.Text, upstream.Text
 	r.servers[s.ID], r.resources[s.Resource], r.resourceAt[s] = s, s, resource
 	if s.Credential, err = f.credential(); err != nil {
 		return err
@@ -66,26 +68,26 @@ func (r *reader) server(s *Server, n *node) error {
 }
 
 // offers reads the server's tools, by either of the two ways to call them.
-func (r *reader) offers(s *Server, f *fields, id *node) error {
-	_, isHTTP := f.find("http")
-	mcp, isMCP := f.find("mcp")
-	tools, hasTools := f.key("tools")
+func (r *reader) offers(s *Server, f *fields, id *strictyaml.Node) error {
+	_, isHTTP := f.Find("http")
+	mcp, isMCP := f.Find("mcp")
+	tools, hasTools := f.Key("tools")
 	switch {
 	case isHTTP && isMCP:
-		return mcp.key.errorf("server %q has both \"http\" and \"mcp\": make two servers of it, each with a resource of its own", s.ID)
+		return mcp.Key.Errorf("server %q has both \"http\" and \"mcp\": make two servers of it, each with a resource of its own", s.ID)
 	case hasTools && !isMCP:
-		return tools.errorf("\"tools\" are an MCP server's, which has \"mcp\" as well; an HTTP service lists its tools under \"http\"")
+		return tools.Errorf("\"tools\" are an MCP server's, which has \"mcp\" as well; an HTTP service lists its tools under \"http\"")
 	case isMCP:
-		return r.mcpServer(s, f, mcp.value)
+		return r.mcpServer(s, f, mcp.Value)
 	case !isHTTP:
-		return id.errorf("server %q needs \"http\", the tools of an HTTP service, or \"mcp\", how an MCP server is spoken to", s.ID)
+		return id.Errorf("server %q needs \"http\", the tools of an HTTP service, or \"mcp\", how an MCP server is spoken to", s.ID)
 	}
-	list, err := f.list("http")
+	list, err := f.List("http")
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		return id.errorf("server %q has no tools: \"http\" must list at least one", s.ID)
+		return id.Errorf("server %q has no tools: \"http\" must list at least one", s.ID)
 	}
 	for _, n := range list {
 		if err := r.httpTool(s, n); err != nil {
@@ -95,22 +97,22 @@ func (r *reader) offers(s *Server, f *fields, id *node) error {
 	return nil
 }
 
-func checkUpstream(v *node) error {
-	host, port, err := net.SplitHostPort(v.text)
+func checkUpstream(v *strictyaml.Node) error {
+	host, port, err := net.SplitHostPort(v.Text)
 	if err != nil {
-		return v.errorf("upstream %q: must be HOST:PORT", v.text)
+		return v.Errorf("upstream %q: must be HOST:PORT", v.Text)
 	}
 	if !isPort(port) {
-		return v.errorf("upstream %q: the port must be a number from 1 to 65535", v.text)
+		return v.Errorf("upstream %q: the port must be a number from 1 to 65535", v.Text)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if !isAddress(host) {
-			return v.errorf("upstream %q: write the address as %s", v.text, ip.WithZone(""))
+			return v.Errorf("upstream %q: write the address as %s", v.Text, ip.WithZone(""))
 		}
 		return nil
 	}
 	if !isName(host) {
-		return v.errorf("upstream %q: the host must be an IP address or a DNS name in lower case", v.text)
+		return v.Errorf("upstream %q: the host must be an IP address or a DNS name in lower case", v.Text)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
 // Tool is one callable thing on a server: an HTTP method and an exact path, or a
@@ -31,6 +33,8 @@ type Tool struct {
 	PassAuthorization bool          // the Authorization header goes on to the tool
 	Credential        string        // header that carries the credential of its calls, its own or its server's; "": the configuration's (CredentialIn)
 	Opaque            []string      // JSON Pointers (RFC 6901) into the input that policy does not see; sorted
+	Volatile          []string      // JSON Pointers into the input: arguments that a one-time grant (grants.Grant.Once) does not pin; sorted, none inside of another
+	Redact            []string      // JSON Pointers into the input: arguments that the file of inputs (audit.inputs) does not hold; sorted, none inside of another
 
 	Query  map[string]*Schema // name -> scalar; empty: no query parameter is declared
 	Header map[string]*Schema // lower-case name -> scalar; empty: no header is declared
@@ -76,21 +80,21 @@ func (r *reader) newTool(s *Server, f *fields) (*Tool, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tool{ID: s.ID + "/" + name.text, Name: name.text, Server: s}
+	t := &Tool{ID: s.ID + "/" + name.Text, Name: name.Text, Server: s}
 	if _, ok := r.tools[t.ID]; ok {
-		return nil, name.errorf("tool %q is there twice", t.ID)
+		return nil, name.Errorf("tool %q is there twice", t.ID)
 	}
-	if t.Sets, err = f.strings("sets", checkID); err != nil {
+	if t.Sets, err = f.Strings("sets", checkID); err != nil {
 		return nil, err
 	}
-	t.Timeout, err = f.duration("timeout", DefaultTimeout)
+	t.Timeout, err = f.timeout("timeout", DefaultTimeout)
 	return t, err
 }
 
 // httpTool reads a tool of an HTTP service.
-func (r *reader) httpTool(s *Server, n *node) error {
-	f, err := n.keys("tool", "method", "path", "sets", "timeout", "pass_authorization", "credential",
-		"opaque", "query", "header", "body")
+func (r *reader) httpTool(s *Server, n *strictyaml.Node) error {
+	f, err := keys(n, "tool", "method", "path", "sets", "timeout", "pass_authorization", "credential",
+		"opaque", "volatile", "redact", "query", "header", "body")
 	if err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func (r *reader) httpTool(s *Server, n *node) error {
 	if err := r.route(t, f); err != nil {
 		return err
 	}
-	if t.PassAuthorization, err = f.boolean("pass_authorization"); err != nil {
+	if t.PassAuthorization, err = f.Boolean("pass_authorization"); err != nil {
 		return err
 	}
 	own, err := f.credential()
@@ -113,14 +117,14 @@ func (r *reader) httpTool(s *Server, n *node) error {
 	if err := t.readInput(f, &schemas); err != nil {
 		return err
 	}
-	if err := t.readOpaque(f); err != nil {
+	if err := t.readPlaces(f); err != nil {
 		return err
 	}
 	return r.add(t, n, &schemas)
 }
 
 // add puts a tool that has been read into the catalogue.
-func (r *reader) add(t *Tool, n *node, schemas *schemaReader) error {
+func (r *reader) add(t *Tool, n *strictyaml.Node, schemas *schemaReader) error {
 	if err := schemas.checkAny(t.Opaque); err != nil {
 		return err
 	}
@@ -132,29 +136,29 @@ func (r *reader) add(t *Tool, n *node, schemas *schemaReader) error {
 
 // route reads the method and path, and refuses those that are taken.
 func (r *reader) route(t *Tool, f *fields) error {
-	method, err := f.text("method")
+	method, err := f.Text("method")
 	if err != nil {
 		return err
 	}
-	if _, ok := methods[method.text]; !ok {
-		return method.errorf("method %q: must be GET, POST, PUT, PATCH or DELETE", method.text)
+	if _, ok := methods[method.Text]; !ok {
+		return method.Errorf("method %q: must be GET, POST, PUT, PATCH or DELETE", method.Text)
 	}
 	path, err := f.path("path")
 	if err != nil {
 		return err
 	}
-	t.Method, t.Path = method.text, path.text
+	t.Method, t.Path = method.Text, path.Text
 	return r.take(t.Method, path, `the tool "`+t.ID+`"`)
 }
 
 // take notes whose the method is at the path, which nobody else may have.
-func (r *reader) take(method string, path *node, owner string) error {
-	if other, ok := r.owner(method, path.text); ok {
-		return path.errorf("%s is already %s: one listener serves all servers, "+
+func (r *reader) take(method string, path *strictyaml.Node, owner string) error {
+	if other, ok := r.owner(method, path.Text); ok {
+		return path.Errorf("%s is already %s: one listener serves all servers, "+
 			"so a method and path can name only one thing in the whole catalogue",
-			strings.TrimPrefix(method+" "+path.text, anyMethod+" "), other)
+			strings.TrimPrefix(method+" "+path.Text, anyMethod+" "), other)
 	}
-	r.routes[method+" "+path.text] = owner
+	r.routes[method+" "+path.Text] = owner
 	return nil
 }
 
@@ -171,13 +175,13 @@ func (r *reader) owner(method, path string) (string, bool) {
 var pathPattern = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*/?$`) // RFC 3986, Section 2.3: unreserved
 
 // path returns the path under key, which must be there.
-func (f *fields) path(key string) (*node, error) {
-	v, err := f.text(key)
+func (f *fields) path(key string) (*strictyaml.Node, error) {
+	v, err := f.Text(key)
 	if err != nil {
 		return nil, err
 	}
-	if fault := pathFault(v.text); fault != "" {
-		return nil, v.errorf("%s %q: %s", key, v.text, fault)
+	if fault := pathFault(v.Text); fault != "" {
+		return nil, v.Errorf("%s %q: %s", key, v.Text, fault)
 	}
 	return v, nil
 }
