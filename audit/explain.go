@@ -75,6 +75,7 @@ var doings = map[string]string{
 	"show_task":            "asked to see a task",
 	"list_tasks":           "asked for the list of tasks",
 	"list_grants":          "asked for the list of grants",
+	"evaluate":             "asked by AuthZEN what would be decided",
 	"sweep":                "had a grant decided again, since policy had changed",
 }
 

@@ -116,6 +116,10 @@ var explanations = map[grants.Reason]explanation{
 		"policy does not permit it: a policy forbids it, or none permits it",
 		"look at the policies named below. If none is, no permit fits this principal, action, tool and context: see what was asked above, and the kind, the owner and the time of the task",
 	},
+	grants.Manifest: {
+		"the task's kind has a manifest, and what was asked is not inside it: another tool, another time, or other parameters than the manifest of today has",
+		"if the task should have it, change the manifest; \"toolgrant manifest explain\" prints what a kind of task gets. A task that was started before its manifest changed is best started anew",
+	},
 	grants.PolicyError: {
 		"a policy could not be evaluated, and since it might have been the one that forbids, the answer is no",
 		"mend the policies named below: most often one reads an optional attribute without testing with has that it is there",

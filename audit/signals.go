@@ -154,7 +154,7 @@ func OutsideWindow(why grants.Reason) bool {
 		// Inside a live grant, and refused for what it wanted.
 		grants.ConstraintBroken, grants.Policy, grants.PolicyError,
 		// Of the issue door, or of ourselves.
-		grants.UnknownTask, grants.BadTTL, grants.BadRequest, grants.Conflict,
+		grants.Manifest, grants.UnknownTask, grants.BadTTL, grants.BadRequest, grants.Conflict,
 		grants.Limit, grants.NotFresh, grants.CannotRecord, grants.Undecided:
 		return false
 	}

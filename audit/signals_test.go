@@ -70,7 +70,7 @@ func TestOutsideWindow(t *testing.T) {
 
 		grants.Malformed: false, grants.Mismatch: false, grants.TooLarge: false, grants.Encoding: false, grants.UnknownTool: false,
 		grants.Unrepresentable: false, grants.NoCredential: true, grants.Ambiguous: false, grants.ConstraintBroken: false,
-		grants.UnknownSession: false, grants.BudgetSpent: true, grants.Policy: false, grants.PolicyError: false, grants.UnknownTask: false, grants.BadTTL: false,
+		grants.UnknownSession: false, grants.BudgetSpent: true, grants.Policy: false, grants.PolicyError: false, grants.Manifest: false, grants.UnknownTask: false, grants.BadTTL: false,
 		grants.BadRequest: false, grants.Conflict: false, grants.Limit: false, grants.NotFresh: false, grants.CannotRecord: false,
 		grants.Undecided: false,
 	}

@@ -38,7 +38,7 @@ import (
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// Config is what a Door works with. All fields but the last four are required;
+// Config is what a Door works with. All fields but the last five are required;
 // Watched is, where the catalogue has an MCP server.
 type Config struct {
 	Catalog  *catalog.Catalog
@@ -50,6 +50,9 @@ type Config struct {
 	Digest   func(args []byte) string // keyed digest of a call's input, for the record
 	Logger   *zap.Logger
 	Watched  *Watched // what the answers of MCP servers said
+	// Asked hears of each answer of Decide, by the id of the decision that it is a
+	// part of; nil: nobody does. What it is given is not changed by anybody.
+	Asked func(decision string, in []grants.Input, out []grants.Decision)
 
 	// CredentialHeader is the one header in which the calls of a tool carry their
 	// credential if the catalogue names none for it, in lower case; "":

@@ -53,6 +53,7 @@ var answers = map[grants.Reason]answer{
 	grants.BudgetSpent:      {403, "access_denied", "", "what is left of the grant's budget does not cover this call"},
 	grants.Policy:           {403, "access_denied", "", "policy does not permit this call"},
 	grants.PolicyError:      {403, "access_denied", "", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
+	grants.Manifest:         {403, "insufficient_scope", insufficientScope, "the manifest of the task's kind does not cover the grant"},
 
 	grants.UnknownTask: {403, "insufficient_scope", insufficientScope, "no such task"},
 	grants.BadTTL:      {400, "invalid_request", "", "that time cannot be granted"},

@@ -29,6 +29,10 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 			return v
 		}
 	}
+	if v.detail = d.onlyOnce(c, live.Grant()); v.detail != "" {
+		v.why = grants.ConstraintBroken
+		return v
+	}
 	if c.call.retry() != nil && d.keeps(live.Grant()) {
 		v.why, v.detail = grants.ConstraintBroken, answersPastConstraints
 		return v
@@ -46,6 +50,20 @@ func (d *Door) tryGrant(ctx context.Context, c *check, id grants.ID) verdict {
 		v.detail = uncovered(why, spent.Refused.Arg)
 	}
 	return v
+}
+
+// onlyOnce holds a call against a one-time grant: its input must be the one that
+// the grant was asked for, but for what the catalogue leaves out. It gives what
+// is wrong; "": nothing.
+func (d *Door) onlyOnce(c *check, g *grants.Grant) string {
+	if g.Once.IsZero() {
+		return ""
+	}
+	digest, err := grants.OnceDigest(c.call.at.input, c.call.at.tool.Volatile)
+	if err != nil || digest != g.Once {
+		return "the arguments are not those that the one-time grant was asked for"
+	}
+	return ""
 }
 
 // mend says what to mend after a refusal by policy; "": the reason's own words.
@@ -140,6 +158,7 @@ func objections(ds []grants.Decision) (no grants.Decision, any bool) {
 	for _, dec := range ds {
 		if dec.Refusal() != grants.None {
 			no.Policies, no.Revision, any = append(no.Policies, dec.Policies...), dec.Revision, true
+			no.Advice = cmp.Or(no.Advice, dec.Advice)
 		}
 	}
 	slices.Sort(no.Policies)
@@ -233,6 +252,9 @@ func (d *Door) ask(ctx context.Context, c *check, in ...grants.Input) ([]grants.
 	if err != nil {
 		d.cfg.Logger.Error("deciding a call", zap.String("decision", c.id), zap.Error(err))
 		return nil, grants.Undecided
+	}
+	if d.cfg.Asked != nil {
+		d.cfg.Asked(c.id, in, ds)
 	}
 	return ds, grants.None
 }

@@ -24,6 +24,7 @@ type denial struct {
 	answer
 	why      grants.Reason
 	help     string
+	advice   string          // what a policy tells who was refused; "": nothing
 	rpc      bool            // told as a JSON-RPC error
 	code     int             // of it
 	id       json.RawMessage // of the request that it is of; nil: not known
@@ -49,6 +50,9 @@ func (d *Door) told(c *check, v verdict) denial {
 	}
 	if c.call.server == nil {
 		return n
+	}
+	if v.why == grants.Policy || v.why == grants.PolicyChanged {
+		n.advice = v.decision.Advice
 	}
 	n.metadata = d.discovery[c.call.server.ID]
 	n.scopes = c.lacking
@@ -118,11 +122,15 @@ func (n denial) body(decision string) []byte {
 		Reason   string `json:"reason"`
 		Decision string `json:"decision_id"`
 		Help     string `json:"help"`
-	}{n.error, n.why.String(), decision, n.help}
+		Advice   string `json:"advice,omitempty"`
+	}{n.error, n.why.String(), decision, n.help, n.advice}
 	if !n.rpc {
 		return marshal(told)
 	}
 	data := map[string]any{"error": told.Error, "reason": told.Reason, "decision_id": told.Decision, "help": told.Help}
+	if told.Advice != "" {
+		data["advice"] = told.Advice
+	}
 	for name, value := range n.data {
 		data[name] = value
 	}

@@ -115,7 +115,7 @@ func (c *call) retry() *grants.Retry {
 
 // pinned reports whether the grant says something of the arguments.
 func pinned(g *grants.Grant) bool {
-	return len(g.Constraints) > 0 || slices.ContainsFunc(g.Budgets, func(b grants.Budget) bool { return b.Arg != "" })
+	return len(g.Constraints) > 0 || !g.Once.IsZero() || slices.ContainsFunc(g.Budgets, func(b grants.Budget) bool { return b.Arg != "" })
 }
 
 // answersPastConstraints: what the server asked for in between and what it

@@ -137,7 +137,7 @@ type Task struct {
 	Kind     string          `json:"kind"`
 	Owner    Principal       `json:"owner"`
 	Agents   []string        `json:"agents"`           // agent ids that may hold its grants; sorted
-	Params   json.RawMessage `json:"params,omitempty"` // fixed at the start
+	Params   json.RawMessage `json:"params,omitempty"` // RFC 8785 text of an object, complete by its kind's manifest; fixed at the start; none: started without a manifest
 	Deadline time.Time       `json:"deadline"`
 	Beat     time.Duration   `json:"beat,omitempty"` // silent this long, it is ended; 0: never. The issue door counts it
 	Rev      Rev             `json:"rev"`            // set by the Store
@@ -197,6 +197,9 @@ type Grant struct {
 	Expires     time.Time         `json:"expires"` // the first instant at which it no longer holds
 	Constraints []json.RawMessage `json:"constraints,omitempty"`
 	Budgets     []Budget          `json:"budgets,omitempty"`
+	// Once is the OnceDigest of the one input that it may be used with; none:
+	// any that its constraints allow. Such a grant has a budget of one call.
+	Once Digest `json:"once,omitzero"`
 
 	Policy Digest `json:"policy,omitempty"` // policy revision that permitted it
 	// Rev is, in a call of Store.Issue, the view on which the decision was

@@ -42,8 +42,9 @@ type Retry struct {
 // Decision is the answer to one Input. The zero value denies.
 type Decision struct {
 	Allow    bool
-	Reason   Reason   // why not: Policy, PolicyError, Unrepresentable or UnknownTool; None with Allow
+	Reason   Reason   // why not: Policy, PolicyError, Manifest, Unrepresentable or UnknownTool; None with Allow
 	Policies []string // ids of the policies that made it; sorted
+	Advice   string   // what a denial may tell who asked, by the policies that made it (@advice); "": nothing
 	Revision Digest   // of everything that the decision rests on; of one load for a whole batch
 }
 

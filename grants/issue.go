@@ -262,6 +262,8 @@ func (v View) checkRenewal(g *Grant, now time.Time) Reason {
 		return BadRequest
 	case old.Parent != g.Parent || !slices.Equal(old.Actors, g.Actors):
 		return BadRequest // it would outlive what the old one hangs on
+	case old.Once != g.Once:
+		return BadRequest
 	}
 	if f := v.killer(old); f != nil {
 		return f.reason()

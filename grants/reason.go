@@ -45,6 +45,7 @@ const (
 	BudgetSpent      // nothing, or not enough, is left
 	Policy           // no policy permits it, or one forbids it
 	PolicyError      // a policy could not be evaluated
+	Manifest         // the manifest of the task's kind does not cover it
 
 	// Issue.
 	UnknownTask // no such task, or not the asker's
@@ -71,7 +72,7 @@ var reasonText = [numReasons]string{
 	Revoked: "revoked", TaskEnded: "task_ended", Superseded: "superseded",
 	ToolChanged: "tool_changed", PolicyChanged: "policy_changed",
 	WrongTool: "wrong_tool", ConstraintBroken: "constraint", BudgetSpent: "budget_spent",
-	Policy: "policy", PolicyError: "policy_error",
+	Policy: "policy", PolicyError: "policy_error", Manifest: "manifest",
 	UnknownTask: "unknown_task", BadTTL: "bad_ttl",
 	BadRequest: "bad_request", Conflict: "conflict",
 	Limit: "limit", NotFresh: "not_fresh", CannotRecord: "cannot_record", Undecided: "undecided",

@@ -41,8 +41,8 @@ type Store interface {
 	// before a fence that is forgotten, is no view to compare with (Conflict).
 	//
 	// A grant that renews another finds it there (UnknownGrant), live (its
-	// fence's reason, Expired), of the same agent, task, tool, parent and actors
-	// (BadRequest), and has all of its constraints, byte for byte (BadRequest),
+	// fence's reason, Expired), of the same agent, task, tool, parent, actors and
+	// Once (BadRequest), and has all of its constraints, byte for byte (BadRequest),
 	// and all of its budgets (Conflict), those of grants before it included. So
 	// whatever was spent stays spent, however often it is renewed: the account of
 	// a grant's own budget lives as long as any grant carries it. The grant that

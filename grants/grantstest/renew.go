@@ -61,6 +61,7 @@ func (s *suite) renew() {
 		{"its own budget with another argument", func(g *grants.Grant) {
 			g.Budgets = []grants.Budget{shared, {Key: own.Key, Arg: "/amount", Limit: 3}}
 		}, grants.Conflict},
+		{"for one input alone", func(g *grants.Grant) { g.Once = grants.Digest{1} }, grants.BadRequest},
 		{"longer than the task", func(g *grants.Grant) { g.Expires = task.Deadline.Add(1) }, grants.BadTTL},
 	} {
 		next := renewal(g)
