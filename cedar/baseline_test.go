@@ -66,7 +66,7 @@ func TestBaseline(t *testing.T) {
 
 // Whatever the policies: what permits something without a grant is listed.
 func TestBaselineLeavesNothingOut(t *testing.T) {
-	w, err := newWorld(Config{Catalog: mcpCatalog(t)})
+	w, err := newWorld(Config{Catalog: mcpCatalog(t)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

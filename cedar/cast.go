@@ -1,6 +1,7 @@
 package cedar
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -8,19 +9,49 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/strictjson"
 )
 
 // Who plays in an example: names that the set knows, so that a person who tries
 // out policies sees what they wrote.
 
-// exampleKind is the first kind of entities.json.
-func (s *Set) exampleKind() string {
-	for _, d := range s.declared {
-		if d.uid.Type == kindType {
-			return string(d.uid.ID)
+// exampleKind is a kind whose tasks may have the tool ("": one that may start),
+// so far as manifests say: the first with parameters, which then show, or else the
+// first of entities.json.
+func (s *Set) exampleKind(tool string) string {
+	best, most := "some-kind", -1
+	try := func(kind string) {
+		m, bounded := s.manifests.Kind(kind)
+		if bounded && tool != "" && !hasTool(m, tool) {
+			return
+		}
+		params := 0
+		if bounded && len(m.Params.Properties) > 0 {
+			params = 1
+		}
+		if params > most {
+			best, most = kind, params
 		}
 	}
-	return "some-kind"
+	for _, d := range s.declared {
+		if d.uid.Type == kindType {
+			try(string(d.uid.ID))
+		}
+	}
+	for _, kind := range s.manifests.Kinds() {
+		try(kind)
+	}
+	return best
+}
+
+// exampleParams makes up what a task of the kind is started with; nil: it has no
+// manifest.
+func (s *Set) exampleParams(kind string) (json.RawMessage, error) {
+	m, bounded := s.manifests.Kind(kind)
+	if !bounded {
+		return nil, nil
+	}
+	return strictjson.Canonical(exampleArg(m.Params))
 }
 
 // cast finds an agent: the first whom a permit of the first of the routes names,

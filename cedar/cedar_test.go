@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -157,6 +158,7 @@ func FuzzLoad(f *testing.F) {
 		permitAll, `@id("a") permit (principal, action, resource) when { !-(1) == "\"" };`,
 		`@id("a") forbid (principal is Toolgrant::Agent in Toolgrant::AgentGroup::"ci", action in [Toolgrant::Action::"call"], resource) unless { if context has grant then context.grant.ttl > 3 else principal.hasTag("x") && principal.getTag("x") like "a*" };`,
 		"// \r\n@id(\"\\u{1F600}\") permit(principal,action,resource);",
+		`@id("a") @advice("Ask for less.") forbid (principal, action, resource) when { context has task && context.task.kind == "release" };`,
 		MCPBaseline, `@id("a") forbid (principal, action in Toolgrant::Action::"mcp", resource == Toolgrant::ToolServer::"forge") when { context has retry || context.revision like "2025-*" };`,
 	} {
 		f.Add(seed)
@@ -184,7 +186,11 @@ func FuzzLoad(f *testing.F) {
 			call("github/merge_pr", testGrant("github/merge_pr"), map[string]any{}),
 			callMCP("forge/merge", nil, nil), askMCP("notifications/progress", "forge", nil), under(askMCP("GET", "forge", nil), "forge/merge"),
 		} {
-			for _, id := range decide(t, s, in).Policies {
+			d := decide(t, s, in)
+			if len(d.Advice) > maxAdvices || d.Reason != grants.Policy && d.Advice != "" || strings.ContainsFunc(d.Advice, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Fatalf("%v tells %q", d.Reason, d.Advice)
+			}
+			for _, id := range d.Policies {
 				if !slices.Contains(ids, id) {
 					t.Fatalf("decided by %q, which is none of %q", id, ids)
 				}

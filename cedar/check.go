@@ -31,7 +31,9 @@ type exampleText struct {
 // from the document's entities (an agent without one is in the groups that
 // entities.json puts it in) and believed. The error says what is wrong with a
 // document that no door would ask: one that is no strict JSON, has unknown
-// members, names what does not exist, or has another context than the schema.
+// members, names what does not exist, or has another context than the schema. A
+// document has neither a grant's constraints nor its budgets, so of a manifest it
+// is only looked at whether it has the tool.
 func (s *Set) DecideExample(doc []byte) (grants.Decision, error) {
 	var text exampleText
 	if err := strictjson.Unmarshal(doc, strictjson.Limits{}, &text); err != nil {
@@ -41,9 +43,10 @@ func (s *Set) DecideExample(doc []byte) (grants.Decision, error) {
 	if err != nil {
 		return grants.Decision{}, fmt.Errorf("input: %w", err)
 	}
-	d := verdict(cedargo.Authorize(q.route, &q.entities, q.request))
-	d.Revision = s.revision
-	return d, nil
+	if s.lacksTool(q) {
+		return grants.Decision{Reason: grants.Manifest, Revision: s.revision}, nil
+	}
+	return s.answer(q), nil
 }
 
 // read makes a question of the text, or says why no door would ask it.
@@ -129,6 +132,9 @@ func (s *Set) aim(q *question) (resolved.Action, error) {
 func (s *Set) agree(q *question) error {
 	r := &q.request
 	if err := s.agreeOnRevision(&r.Context, r.Action); err != nil {
+		return err
+	}
+	if err := s.agreeOnParams(q); err != nil {
 		return err
 	}
 	requester, _ := r.Context.Get("requester")

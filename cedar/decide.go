@@ -15,8 +15,10 @@ import (
 // nothing is decided.
 //
 // A Decision that does not allow says why: Policy (none permits, or one
-// forbids; Policies are the forbidding ones), PolicyError (Policies are those
-// that erred), Unrepresentable (of Args), UnknownTool (or a Server that is no MCP
+// forbids; Policies are the forbidding ones, and Advice is what they tell),
+// PolicyError (Policies are those that erred), Manifest (that of the task's kind
+// does not cover the task or the grant; no policy was looked at), Unrepresentable
+// (of Args, or of the task's Params), UnknownTool (or a Server that is no MCP
 // server), or Undecided for an Input whose parts do not make a question: an
 // action that is not known, a missing task or grant, parts that contradict each
 // other.
@@ -27,7 +29,6 @@ func (s *Set) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision,
 			return nil, fmt.Errorf("deciding: %w", err)
 		}
 		out[i] = s.decide(&in[i])
-		out[i].Revision = s.revision
 	}
 	return out, nil
 }
@@ -35,9 +36,16 @@ func (s *Set) Decide(ctx context.Context, in []grants.Input) ([]grants.Decision,
 func (s *Set) decide(in *grants.Input) grants.Decision {
 	var q question
 	if why := s.ask(in, &q); why != grants.None {
-		return grants.Decision{Reason: why}
+		return grants.Decision{Reason: why, Revision: s.revision}
 	}
-	return verdict(cedargo.Authorize(q.route, &q.entities, q.request))
+	return s.answer(&q)
+}
+
+// answer puts the question to policy.
+func (s *Set) answer(q *question) grants.Decision {
+	d := verdict(cedargo.Authorize(q.route, &q.entities, q.request))
+	d.Advice, d.Revision = s.advice(d), s.revision
+	return d
 }
 
 // verdict reads what Cedar says. A policy that erred was skipped, and nobody
@@ -71,8 +79,20 @@ type question struct {
 	request  cedargo.Request
 }
 
-// ask fills in the question, or says why there is none.
+// ask fills in the question, or says why policy is not asked. What a manifest does
+// not cover is no question to policy.
 func (s *Set) ask(in *grants.Input, q *question) grants.Reason {
+	why := s.pose(in, q)
+	// Parameters that policy cannot see are most likely those of another manifest.
+	if (why == grants.None || why == grants.Unrepresentable) && s.uncovered(in) {
+		return grants.Manifest
+	}
+	return why
+}
+
+// pose fills in the question without a look at manifests, or says why there is
+// none.
+func (s *Set) pose(in *grants.Input, q *question) grants.Reason {
 	if !validAgent(&in.Principal) || !validAgent(&in.Requester) || in.At.IsZero() {
 		return grants.Undecided
 	}
@@ -108,12 +128,16 @@ func (s *Set) askTask(in *grants.Input, q *question, context cedargo.RecordMap) 
 	q.request.Action = actionUID(in.Action)
 	q.route = s.kindRoute(q.request.Action, in.Task.Kind)
 	q.request.Resource = cedargo.NewEntityUID(kindType, cedargo.String(in.Task.Kind))
-	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
+	task := cedargo.RecordMap{
 		"id":    cedargo.String(in.Task.ID),
 		"kind":  cedargo.String(in.Task.Kind),
 		"owner": q.entities.add(&in.Task.Owner),
 		"ttl":   secondsUp(in.Task.Deadline.Sub(in.At)),
-	})
+	}
+	if in.Action == grants.ActionStartTask && !s.addParams(in.Task, task) {
+		return grants.Unrepresentable
+	}
+	context["task"] = cedargo.NewRecord(task)
 	return grants.None
 }
 
@@ -131,15 +155,20 @@ func (s *Set) askGrant(in *grants.Input, q *question, context cedargo.RecordMap)
 	if in.Action == grants.ActionAskFor {
 		context["agent"] = q.entities.add(&g.Agent)
 	}
-	context["task"] = cedargo.NewRecord(cedargo.RecordMap{
+	task := cedargo.RecordMap{
 		"id":    cedargo.String(in.Task.ID),
 		"kind":  cedargo.String(in.Task.Kind),
 		"owner": q.entities.add(&in.Task.Owner),
-	})
+	}
+	if !s.addParams(in.Task, task) {
+		return grants.Unrepresentable
+	}
+	context["task"] = cedargo.NewRecord(task)
 	context["ttl"] = secondsUp(g.TTL())
 	context["depth"] = cedargo.Long(g.Depth())
 	context["bound"] = cedargo.Boolean(!g.CNF.IsZero())
 	context["constrained"] = cedargo.Boolean(len(g.Constraints) > 0)
+	context["once"] = cedargo.Boolean(!g.Once.IsZero())
 	if calls, bounded := maxCalls(g.Budgets); bounded {
 		context["max_calls"] = cedargo.Long(calls)
 	}
@@ -164,7 +193,9 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 		if !coherent(in) {
 			return grants.Undecided
 		}
-		context["grant"] = q.grant(in)
+		if !s.addGrant(in, q, context) {
+			return grants.Unrepresentable
+		}
 	}
 	if in.Args != nil {
 		var b builder
@@ -177,10 +208,11 @@ func (s *Set) askCall(in *grants.Input, q *question, context cedargo.RecordMap) 
 	return grants.None
 }
 
-// grant tells policy of the grant under which something is asked.
-func (q *question) grant(in *grants.Input) cedargo.Record {
+// addGrant tells policy of the grant under which something is asked; false if
+// policy cannot see its task's parameters.
+func (s *Set) addGrant(in *grants.Input, q *question, context cedargo.RecordMap) bool {
 	g := in.Grant
-	return cedargo.NewRecord(cedargo.RecordMap{
+	grant := cedargo.RecordMap{
 		"id":    cedargo.String(g.ID),
 		"task":  cedargo.String(g.Task),
 		"kind":  cedargo.String(in.Task.Kind),
@@ -189,7 +221,10 @@ func (q *question) grant(in *grants.Input) cedargo.Record {
 		"age":   secondsUp(in.At.Sub(g.NotBefore)),
 		"depth": cedargo.Long(g.Depth()),
 		"bound": cedargo.Boolean(!g.CNF.IsZero()),
-	})
+	}
+	ok := s.addParams(in.Task, grant)
+	context["grant"] = cedargo.NewRecord(grant)
+	return ok
 }
 
 // coherent reports whether the grant is one of the task, for the tool and of

@@ -87,9 +87,9 @@ type declaration struct {
 	line int
 }
 
-// addEntities adds what entities.json declares and the groups that identities
-// are mapped to. It may declare groups, task kinds and agents; all else comes
-// from the catalogue.
+// addEntities adds what entities.json declares, the groups that identities are
+// mapped to, and the kinds of task that have a manifest. entities.json may declare
+// groups, task kinds and agents; all else comes from the catalogue.
 func (w *world) addEntities(text []byte, groups []string) error {
 	if text != nil {
 		if err := w.readEntities(text); err != nil {
@@ -98,6 +98,12 @@ func (w *world) addEntities(text []byte, groups []string) error {
 	}
 	for _, name := range groups {
 		uid := cedargo.NewEntityUID(groupType, cedargo.String(name))
+		if _, ok := w.base[uid]; !ok {
+			put(w.base, uid)
+		}
+	}
+	for _, name := range w.manifests.Kinds() {
+		uid := cedargo.NewEntityUID(kindType, cedargo.String(name))
 		if _, ok := w.base[uid]; !ok {
 			put(w.base, uid)
 		}

@@ -21,8 +21,9 @@ import (
 // start_task, end_task, grant, ask_for, revoke, call or one of those about MCP
 // servers (mcp:resources/read). The id is that of the tool, SERVER/TOOL, or of the
 // MCP server, that it is about; start_task and end_task have none. The names in it
-// are those of the set: a group that a policy permits to do it, and the first
-// agent and kind of entities.json.
+// are those of the set: a group that a policy permits to do it, the first agent of
+// entities.json, and a kind whose manifest has parameters or else the first of
+// entities.json.
 //
 // Its members principal, action, resource and context are what Cedar's own
 // command line takes for a request (cedar authorize --request-json), and
@@ -34,7 +35,7 @@ func (s *Set) ExampleInput(action, id string) ([]byte, error) {
 		return nil, fmt.Errorf("example input: %w", err)
 	}
 	var q question
-	if why := s.ask(&in, &q); why != grants.None {
+	if why := s.pose(&in, &q); why != grants.None {
 		return nil, fmt.Errorf("example input: %s: %s", in.Action, why)
 	}
 	return q.document()
@@ -71,8 +72,16 @@ func (q *question) document() ([]byte, error) {
 // exampleOf makes up a question in which nothing that policy can see is absent.
 func (s *Set) exampleOf(action, id string) (grants.Input, error) {
 	at := time.Unix(0, 0)
-	task := &grants.Task{ID: grants.TaskPrefix + strings.Repeat("a", 26), Kind: s.exampleKind(), Deadline: at.Add(time.Hour)}
+	tool := id
+	if server, known := s.catalog.ServerByID(id); known && len(server.Tools) > 0 {
+		tool = server.Tools[0].ID // of the grant, see exampleMethod
+	}
+	task := &grants.Task{ID: grants.TaskPrefix + strings.Repeat("a", 26), Kind: s.exampleKind(tool), Deadline: at.Add(time.Hour)}
 	in := grants.Input{Action: action, Task: task, At: at}
+	var err error
+	if task.Params, err = s.exampleParams(task.Kind); err != nil {
+		return in, fmt.Errorf("parameters of the kind %q: %w", task.Kind, err)
+	}
 	start := s.kindRoute(actionUID(grants.ActionStartTask), task.Kind)
 	if action == grants.ActionStartTask || action == grants.ActionEndTask {
 		if id != "" {

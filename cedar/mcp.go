@@ -183,7 +183,9 @@ func (s *Set) askMethod(m *method, in *grants.Input, q *question, context cedarg
 		if !m.Grant || !s.covers(in) {
 			return grants.Undecided
 		}
-		context["grant"] = q.grant(in)
+		if !s.addGrant(in, q, context) {
+			return grants.Unrepresentable
+		}
 	}
 	var b builder
 	input, ok := b.value(m.input, in.Args)

@@ -60,7 +60,7 @@ func mcpPolicies(t testing.TB, text string) *Set {
 // The actions about MCP servers are there where the catalogue has one, and then
 // there is one for each method but tools/call.
 func TestMCPSchema(t *testing.T) {
-	without, err := SchemaText(testCatalog(t))
+	without, err := SchemaText(testCatalog(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestMCPSchema(t *testing.T) {
 		t.Error("a catalogue without an MCP server knows of MCP")
 	}
 	c := mcpCatalog(t)
-	text, err := SchemaText(c)
+	text, err := SchemaText(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestMCPSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWorld(Config{Catalog: c})
+	w, err := newWorld(Config{Catalog: c}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

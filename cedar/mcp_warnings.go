@@ -33,7 +33,7 @@ func (s *Set) opened() map[*cedargo.Policy][]string {
 }
 
 // opensMore tells of what a policy opens and does not name.
-func opensMore(p *parsed, opened []string) []string {
+func opensMore(p *parsed, opened []string) []Finding {
 	var named []string
 	switch s := p.ast().Action.(type) {
 	case ast.ScopeTypeEq:
@@ -56,13 +56,14 @@ func opensMore(p *parsed, opened []string) []string {
 		return nil
 	}
 	slices.Sort(actions)
-	return []string{fmt.Sprintf("%s: policy %q: it opens %s at %s to everybody, without a grant; if that is meant, name the actions, and if not, those of start-up alone (see the policy mcp-start-up-needs-no-grant)",
-		p.at(p.from), p.id, strings.Join(slices.Compact(actions), ", "), strings.Join(slices.Compact(servers), ", "))}
+	return []Finding{p.finding(CodeOpensMore, p.from,
+		fmt.Sprintf("it opens %s at %s to everybody, without a grant", strings.Join(slices.Compact(actions), ", "), strings.Join(slices.Compact(servers), ", ")),
+		"if that is meant, name the actions, and if not, those of start-up alone (see the policy mcp-start-up-needs-no-grant)")}
 }
 
 // unspoken tells of a policy that is only about what its MCP servers cannot be
 // asked, in any revision that the catalogue lets them speak.
-func (s *Set) unspoken(p *parsed) []string {
+func (s *Set) unspoken(p *parsed) []Finding {
 	var actions []string
 	for uid, action := range s.schema.Actions {
 		if action.AppliesTo == nil || !lets(p.ast().Action, action.Entity) {
@@ -81,8 +82,8 @@ func (s *Set) unspoken(p *parsed) []string {
 		actions = append(actions, string(uid.ID))
 	}
 	slices.Sort(actions)
-	return []string{fmt.Sprintf("%s: policy %q: it is about nothing: no server that it is about speaks a revision of MCP with %s",
-		p.at(p.from), p.id, strings.Join(actions, " or "))}
+	return []Finding{p.finding(CodeNotSpoken, p.from,
+		"it is about nothing: no server that it is about speaks a revision of MCP with "+strings.Join(actions, " or "), "")}
 }
 
 // begins are the methods with which a client begins: one until 2025-11-25, and
@@ -90,8 +91,8 @@ func (s *Set) unspoken(p *parsed) []string {
 var begins = []string{"mcp:initialize", "mcp:server/discover"}
 
 // unreachable tells of the MCP servers with which nobody can begin.
-func (s *Set) unreachable() []string {
-	var out []string
+func (s *Set) unreachable() []Finding {
+	var out []Finding
 	for _, server := range mcpServers(s.catalog) {
 		var needs []string
 		for _, action := range begins {
@@ -101,8 +102,11 @@ func (s *Set) unreachable() []string {
 		}
 		may := func(action string) bool { return s.mayAsk(server, action) }
 		if !slices.ContainsFunc(needs, may) {
-			out = append(out, fmt.Sprintf("MCP server %q: no policy permits %s, so that no client can begin; the policy mcp-start-up-needs-no-grant does",
-				server.ID, strings.Join(needs, " or ")))
+			out = append(out, Finding{
+				Code: CodeCannotBegin,
+				Text: fmt.Sprintf("MCP server %q: no policy permits %s, so that no client can begin", server.ID, strings.Join(needs, " or ")),
+				Hint: "the policy mcp-start-up-needs-no-grant does",
+			})
 		}
 	}
 	return out

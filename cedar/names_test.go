@@ -32,7 +32,7 @@ func TestGuards(t *testing.T) {
 		{"what is guarded in part", find, `context has input && context.input.body.to == "x"`, `context has input.body.to`},
 		{"a grant", find, `context.grant.owner == principal`, `context has grant`},
 		{"of another action", `action == T::Action::"grant"`, `context.max_calls < 3`, `context has max_calls`},
-		{"two of them", find, `context.input.body.to == context.grant.id`, `context has grant && context has input.body.to`},
+		{"two of them", find, `context.input.body.to == context.grant.id`, `context has input.body.to && context has grant`},
 		{"a name that is no identifier", find, `context.input.header["x-tenant"] == "a"`, `context has input.header && context.input.header has "x-tenant"`},
 		{"a name that is a keyword", find, `context.input.query["in"] == "a"`, `context has input.query && context.input.query has "in"`},
 		{"a name with a dot, and what is in it", find, `context.input.body["a.b"]["é"] == "a"`,

@@ -22,6 +22,7 @@ const (
 // parsed is one policy and where it stands.
 type parsed struct {
 	id     string
+	advice string // its @advice; "": none
 	policy *cedargo.Policy
 	file   file
 	from   int // its text is file.text[from:to]
@@ -29,7 +30,8 @@ type parsed struct {
 }
 
 func (p *parsed) at(offset int) string {
-	return fmt.Sprintf("%s:%d", p.file.name, lineAt(p.file.text, offset))
+	line, column := p.position(offset)
+	return fmt.Sprintf("%s:%d:%d", p.file.name, line, column)
 }
 
 func (p *parsed) ast() *ast.Policy { return (*ast.Policy)(p.policy.AST()) }
@@ -49,6 +51,8 @@ func parsePolicies(files []file) ([]*parsed, error) {
 		for _, p := range policies {
 			if err := checkID(p); err != nil {
 				faults.add("%s: %w", p.at(p.from), err)
+			} else if err := checkAdvice(p); err != nil {
+				faults.add("%s: policy %q: %w", p.at(p.from), p.id, err)
 			} else if first, twice := byID[p.id]; twice {
 				faults.add("%s: @id(%q) is also that of the policy at %s", p.at(p.from), p.id, first.at(first.from))
 			} else {
@@ -80,7 +84,7 @@ func parseFile(f file) ([]*parsed, error) {
 		if i > 0 {
 			out[i-1].to = p.from
 		}
-		p.id = string(policy.Annotations()["id"])
+		p.id, p.advice = string(policy.Annotations()["id"]), string(policy.Annotations()["advice"])
 		out[i] = p
 	}
 	return out, nil
@@ -266,7 +270,7 @@ func (w *world) checkMention(uid cedargo.EntityUID) error {
 func unknown(base cedargo.EntityMap, uid cedargo.EntityUID) error {
 	from, ok := map[cedargo.EntityType]string{
 		toolType: "the catalogue", serverType: "the catalogue", setType: "the catalogue", actionType: "the schema",
-		groupType: entitiesFile + " or among the groups of identities", kindType: entitiesFile,
+		groupType: entitiesFile + " or among the groups of identities", kindType: entitiesFile + ", and has no manifest",
 	}[uid.Type]
 	if !ok {
 		types := func(yield func(string) bool) {
@@ -286,8 +290,8 @@ func unknown(base cedargo.EntityMap, uid cedargo.EntityUID) error {
 		}
 	}
 	hint := suggest(string(uid.ID), known)
-	if from == entitiesFile && !strings.Contains(hint, "did you mean") {
-		hint += fmt.Sprintf(`; declare it there: {"uid": {"type": %q, "id": %q}}`, uid.Type, uid.ID)
+	if uid.Type == kindType && !strings.Contains(hint, "did you mean") {
+		hint += fmt.Sprintf(`; declare it in `+entitiesFile+`: {"uid": {"type": %q, "id": %q}}`, uid.Type, uid.ID)
 	}
 	return fmt.Errorf("%s is not in %s%s", uid, from, hint)
 }

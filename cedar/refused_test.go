@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 		{"kind in a form that hides it: a member of a record", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `{k: "relaese"}.k == context.task.kind`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
 		{"kind in a form that hides it: the whole context", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `[context].contains(context)`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
 		{"kind in a form that hides it: two kinds", []string{"p.cedar", when(`principal, action == T::Action::"grant", resource`, `context.task.kind == context.task.kind`), "entities.json", "[" + entity("TaskKind", "release", "") + "]"}, []string{"p.cedar:1:", "may only be compared"}},
-		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", `declare it there: {"uid": {"type": "Toolgrant::TaskKind", "id": "release"}}`}},
+		{"unknown kind", []string{"p.cedar", rule(`principal, action, resource == T::TaskKind::"release"`)}, []string{"p.cedar:3:", `declare it in entities.json: {"uid": {"type": "Toolgrant::TaskKind", "id": "release"}}`}},
 		{"agent without issuer", []string{"p.cedar", rule(`principal == T::Agent::"alice", action, resource`)}, []string{"p.cedar:3:", "ISSUER/SUBJECT"}},
 		{"no namespace", []string{"p.cedar", rule(`principal, action, resource == Tool::"bank/pay"`)}, []string{"p.cedar:3:", "namespace Toolgrant"}},
 		{"unknown type", []string{"p.cedar", rule(`principal is T::User, action, resource`)}, []string{"p.cedar:3:", "Toolgrant::User"}},

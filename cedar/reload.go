@@ -3,6 +3,7 @@ package cedar
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,9 +20,10 @@ type LiveConfig struct {
 	OnFailure func(error)         // the directory did not load, and the last good set stays; nil: nobody asks
 }
 
-// Live is the set of a directory that may change. A set is swapped as a whole:
-// whatever becomes of the directory (broken, emptied, unreadable, gone), the
-// last good set stays in force. It is safe for concurrent use.
+// Live is the set of a directory that may change, with the manifests beside it. A
+// set is swapped as a whole: whatever becomes of the directory or of the folder of
+// manifests (broken, emptied, unreadable, gone), the last good set stays in force.
+// It is safe for concurrent use.
 type Live struct {
 	cfg     Config
 	live    LiveConfig
@@ -38,12 +40,12 @@ type state struct {
 	seen     fingerprint // what the last load read
 }
 
-// fingerprint is a SHA-256 of what a directory holds or, if it cannot be read,
-// of why.
+// fingerprint is a SHA-256 of what a directory holds or, if it cannot be read, of
+// why.
 type fingerprint [sha256.Size]byte
 
-// Open loads the directory for the first time; with what does not load there is
-// no Live. Catalogue and groups stay those of cfg.
+// Open loads the directory, and the manifests, for the first time; with what does
+// not load there is no Live. Catalogue and groups stay those of cfg.
 func Open(cfg Config, live LiveConfig) (*Live, error) {
 	if live.Every <= 0 {
 		live.Every = time.Second
@@ -81,8 +83,8 @@ func (l *Live) Status() Status {
 	return Status{s.set.revision, s.loaded, s.failed, s.failedAt}
 }
 
-// Reload loads the directory now. On an error the last good set stays; what
-// loads and is of the same revision changes nothing.
+// Reload loads the directory and the manifests now. On an error the last good set
+// stays; what loads and is of the same revision changes nothing.
 func (l *Live) Reload() (changed bool, err error) { return l.reload(true) }
 
 // reload tells of a failure, or only keeps it for Status.
@@ -91,6 +93,9 @@ func (l *Live) reload(tell bool) (changed bool, err error) {
 	defer l.loading.Unlock()
 	set, seen, err := read(l.cfg)
 	old := l.state.Load()
+	if err == nil {
+		err = l.cfg.keepsManifests(old.set, set)
+	}
 	next := *old
 	next.seen, next.failed, next.failedAt = seen, err, time.Time{}
 	switch {
@@ -157,15 +162,28 @@ func (l *Live) Run(ctx context.Context) {
 }
 
 func (l *Live) look() fingerprint {
-	src, err := readDir(l.cfg.Dir)
+	src, err := readOnce(l.cfg)
 	return l.cfg.fingerprint(src, err)
+}
+
+// keepsManifests refuses a set without any manifest in place of one with some. A
+// folder is emptied by accident (a mount that is gone, a file about to be written
+// anew), and each kind would lose its ceiling by that. Whoever means it starts the
+// program without manifests.
+func (c Config) keepsManifests(old, next *Set) error {
+	if len(old.manifests.Kinds()) > 0 && len(next.manifests.Kinds()) == 0 {
+		return fmt.Errorf("loading manifests from %s: there is none any more, and without them no kind of task has a ceiling; to go on without any, restart", c.Manifests)
+	}
+	return nil
 }
 
 func (c Config) fingerprint(src source, err error) fingerprint {
 	if err != nil {
 		return sha256.Sum256([]byte(err.Error()))
 	}
-	return fingerprint(src.digest(c))
+	h := sha256.New()
+	note(h, src.digest(c), src.tree[:])
+	return fingerprint(h.Sum(nil))
 }
 
 // wait reports whether d went by before ctx ended.

@@ -2,6 +2,7 @@ package cedar
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -42,9 +43,15 @@ type watched struct {
 
 func watch(t *testing.T, dir string) *watched {
 	t.Helper()
-	w := &watched{dir: dir}
+	return watchConfig(t, Config{Dir: dir})
+}
+
+func watchConfig(t *testing.T, cfg Config) *watched {
+	t.Helper()
+	w := &watched{dir: cfg.Dir}
+	cfg.Catalog, cfg.Groups = testCatalog(t), []string{"ops"}
 	var err error
-	w.Live, err = Open(Config{Dir: dir, Catalog: testCatalog(t), Groups: []string{"ops"}}, LiveConfig{
+	w.Live, err = Open(cfg, LiveConfig{
 		OnReload: func(old, new *Set) {
 			if w.Current() != new || old == new || old.Revision() == new.Revision() {
 				t.Errorf("told of a reload from %v to %v, and %v is in force", old.Revision(), new.Revision(), w.Current().Revision())
@@ -458,8 +465,19 @@ func TestReloadWhileDeciding(t *testing.T) {
 }
 
 // What a policy can make a decision cost at most: a pattern of the longest kind
-// against the longest text, and a group at the end of the longest chain.
+// against the longest text, a group at the end of the longest chain, as many
+// policies as are loaded, each of which could match, and the most parameters.
 func BenchmarkPathological(b *testing.B) {
+	run := func(name string, s *Set, in grants.Input) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				ds, err := s.Decide(context.Background(), []grants.Input{in})
+				if err != nil || !ds[0].Allow {
+					b.Fatalf("%+v, %v", ds, err)
+				}
+			}
+		})
+	}
 	group := func(id, parent string) string {
 		return fmt.Sprintf(`{"uid": {"type": "Toolgrant::AgentGroup", "id": %q}, "parents": [{"type": "Toolgrant::AgentGroup", "id": %q}]}`, id, parent)
 	}
@@ -471,18 +489,60 @@ func BenchmarkPathological(b *testing.B) {
 		"many": `context has input && context.input.body.to like "` + strings.Repeat("*a", maxPattern/2-2) + `b"`,
 		"in":   `principal in Toolgrant::AgentGroup::"other"`,
 	} {
-		b.Run(name, func(b *testing.B) {
-			s, err := Load(config(b, "p.cedar", permitAll+`@id("f") forbid (principal, action == Toolgrant::Action::"call:bank/pay", resource) when { `+condition+` };`,
-				"entities.json", `[{"uid": {"type": "Toolgrant::AgentGroup", "id": "other"}}, `+strings.TrimPrefix(deepGroups(group, maxAncestors-2), "[")))
-			if err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-				ds, err := s.Decide(context.Background(), []grants.Input{in})
-				if err != nil || !ds[0].Allow {
-					b.Fatalf("%+v, %v", ds, err)
-				}
-			}
-		})
+		s, err := Load(config(b, "p.cedar", permitAll+`@id("f") forbid (principal, action == Toolgrant::Action::"call:bank/pay", resource) when { `+condition+` };`,
+			"entities.json", `[{"uid": {"type": "Toolgrant::AgentGroup", "id": "other"}}, `+strings.TrimPrefix(deepGroups(group, maxAncestors-2), "[")))
+		if err != nil {
+			b.Fatal(err)
+		}
+		run(name, s, in)
 	}
+	crowd, err := Load(config(b, crowdOf(maxPolicies)...))
+	if err != nil {
+		b.Fatal(err)
+	}
+	run("10,000 policies", crowd, in)
+
+	cfg := config(b, "p.cedar", permitAll)
+	cfg.Manifests = dir(b, "wide.yaml", "kind: wide\nparams: {type: object, required: [list], properties: {list: {type: array, items: {type: integer}, maxItems: 1024}}}\ntools:\n- {tool: bank/pay}\n")
+	wide, err := Load(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	list := make([]string, maxArray)
+	for i := range list {
+		list[i] = fmt.Sprint(1000 + i)
+	}
+	start := startTask("wide")
+	start.Task.Params = json.RawMessage(`{"list":[` + strings.Join(list, ",") + `]}`)
+	run("params", wide, start)
+}
+
+// crowdOf gives files of n policies, each of which could match any question and
+// has its condition evaluated.
+func crowdOf(n int) []string {
+	var files []string
+	for i := 0; i < n; {
+		var text strings.Builder
+		if i == 0 {
+			text.WriteString(permitAll)
+			i++
+		}
+		for ; i < n && text.Len() < 200_000; i++ {
+			fmt.Fprintf(&text, "@id(\"%d\")forbid(principal,action,resource)when{principal.subject==\"x%d\"};", i, i)
+		}
+		files = append(files, fmt.Sprintf("%d.cedar", i), text.String())
+	}
+	return files
+}
+
+// As many policies as are loaded are all heard.
+func TestCrowdOfPolicies(t *testing.T) {
+	s, err := Load(config(t, crowdOf(maxPolicies)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pay := call("bank/pay", nil, nil)
+	want(t, decide(t, s, pay), "allow all")
+	pay.Principal.Subject = fmt.Sprintf("x%d", maxPolicies-1)
+	want(t, decide(t, s, pay), fmt.Sprintf("policy %d", maxPolicies-1))
 }

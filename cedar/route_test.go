@@ -17,7 +17,7 @@ import (
 // policy that could match or err, and has none twice. The policies are not
 // validated, so that scopes that the validator would refuse are tried too.
 func TestRoutes(t *testing.T) {
-	w, err := newWorld(Config{Catalog: mcpCatalog(t)})
+	w, err := newWorld(Config{Catalog: mcpCatalog(t)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/manifest"
 )
 
 const namespace = "Toolgrant"
@@ -33,9 +34,14 @@ func actionUID(action string) cedargo.EntityUID {
 
 // SchemaText returns the schema that policies are validated against, as Cedar's
 // schema language writes it (a .cedarschema file), for editors and for Cedar's
-// other tools. It is a function of the catalogue alone.
-func SchemaText(c *catalog.Catalog) ([]byte, error) {
+// other tools. It is a function of the catalogue and the manifests' parameters
+// alone; nil: there is no manifest.
+func SchemaText(c *catalog.Catalog, m *manifest.Set) ([]byte, error) {
 	inputs, err := shapes(c)
+	if err != nil {
+		return nil, err
+	}
+	params, err := paramsShape(m)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +49,7 @@ func SchemaText(c *catalog.Catalog) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := newSchema(c, inputs, all).MarshalCedar()
+	text, err := newSchema(c, inputs, params, all).MarshalCedar()
 	if err != nil {
 		return nil, fmt.Errorf("writing the schema: %w", err)
 	}
@@ -52,12 +58,13 @@ func SchemaText(c *catalog.Catalog) ([]byte, error) {
 
 // Members that an action's context may lack.
 var (
-	grantType = ast.Attribute{Type: ast.Type("Grant"), Optional: true, Annotations: doc("absent: outside of any grant")}
-	retryType = ast.Attribute{Type: ast.Type("Retry"), Optional: true, Annotations: doc("absent: it is no multi-round-trip retry")}
+	grantType  = ast.Attribute{Type: ast.Type("Grant"), Optional: true, Annotations: doc("absent: outside of any grant")}
+	paramsType = ast.Attribute{Type: ast.Type("Params"), Optional: true, Annotations: doc("what the task was started with; absent: without a manifest")}
+	retryType  = ast.Attribute{Type: ast.Type("Retry"), Optional: true, Annotations: doc("absent: it is no multi-round-trip retry")}
 )
 
 // newSchema is what question, in decide.go, builds requests for.
-func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]*method) *schema.Schema {
+func newSchema(c *catalog.Catalog, inputs map[string]*shape, params *shape, methods map[string]*method) *schema.Schema {
 	agent := ast.EntityType("Agent")
 	task := ast.RecordType{
 		"id":    {Type: ast.String()},
@@ -79,7 +86,17 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]
 		"bound": {Type: ast.Bool(), Annotations: doc("only the holder of a key can use it")},
 	}
 	requester := ast.Attribute{Type: agent, Annotations: doc("who asks")}
-	aboutTask := ast.RecordType{"requester": requester, "task": {Type: ast.Type("OpenTask")}}
+	types := ast.CommonTypes{"Task": {Type: task}, "OpenTask": {Type: open}, "Grant": {Type: grant}}
+	started := ast.Type("OpenTask")
+	if len(params.attrs) > 0 {
+		types["Params"] = ast.CommonType{Type: params.schemaType()}
+		task["params"], grant["params"] = paramsType, paramsType
+		fresh := maps.Clone(open)
+		fresh["params"] = paramsType
+		types["NewTask"], started = ast.CommonType{Type: fresh}, ast.Type("NewTask")
+	}
+	aboutStart := ast.RecordType{"requester": requester, "task": {Type: started}}
+	aboutEnd := ast.RecordType{"requester": requester, "task": {Type: ast.Type("OpenTask")}}
 	aboutGrant := ast.RecordType{
 		"requester":   requester,
 		"task":        {Type: ast.Type("Task")},
@@ -89,6 +106,7 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]
 		"max_calls":   {Type: ast.Long(), Optional: true, Annotations: doc("the least of its budgets of calls; absent: any number")},
 		"sums":        {Type: ast.Set(ast.String()), Annotations: doc("JSON Pointers of the arguments whose sum its budgets bound")},
 		"constrained": {Type: ast.Bool(), Annotations: doc("its arguments are constrained")},
+		"once":        {Type: ast.Bool(), Annotations: doc("it is for one call alone, whose arguments were given")},
 	}
 	aboutAnother := maps.Clone(aboutGrant)
 	aboutAnother["agent"] = ast.Attribute{Type: agent, Annotations: doc("who would hold the grant; the principal is who asks")}
@@ -101,11 +119,7 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]
 		}
 	}
 	ns := ast.Namespace{
-		CommonTypes: ast.CommonTypes{
-			"Task":     {Type: task},
-			"OpenTask": {Type: open},
-			"Grant":    {Type: grant},
-		},
+		CommonTypes: types,
 		Entities: ast.Entities{
 			"Agent": {
 				ParentTypes: []ast.EntityTypeRef{"AgentGroup"},
@@ -126,8 +140,8 @@ func newSchema(c *catalog.Catalog, inputs map[string]*shape, methods map[string]
 			"ToolSet":    {},
 		},
 		Actions: ast.Actions{
-			grants.ActionStartTask: {AppliesTo: appliesTo("TaskKind", aboutTask)},
-			grants.ActionEndTask:   {AppliesTo: appliesTo("TaskKind", aboutTask)},
+			grants.ActionStartTask: {AppliesTo: appliesTo("TaskKind", aboutStart)},
+			grants.ActionEndTask:   {AppliesTo: appliesTo("TaskKind", aboutEnd)},
 			grants.ActionGrant:     {AppliesTo: appliesTo("Tool", aboutGrant)},
 			grants.ActionAskFor:    {AppliesTo: appliesTo("Tool", aboutAnother), Annotations: doc("ask for a grant of another agent; grant must permit it too")},
 			grants.ActionRevoke:    {AppliesTo: appliesTo("Tool", aboutGrant)},

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/toolgrant/toolgrant/manifest"
 )
 
 // Bounds of what is read. All are far above what people write and far below
@@ -31,10 +33,12 @@ const (
 	policySuffix = ".cedar"
 )
 
-// source is the text of a policy directory.
+// source is the text of a policy directory, and the manifests beside it.
 type source struct {
-	policies []file // sorted by name
-	entities []byte // nil: there is no entities.json
+	policies  []file // sorted by name
+	entities  []byte // nil: there is no entities.json
+	tree      fingerprint
+	manifests *manifest.Set // of tree; nil: none, or not loaded yet
 }
 
 type file struct {
@@ -42,12 +46,37 @@ type file struct {
 	text []byte
 }
 
-func readSource(dir string) (source, error) {
-	return readTwice(func() (source, error) { return readDir(dir) })
+func readSource(cfg Config) (source, error) {
+	return readTwice(func() (source, error) { return readOnce(cfg) })
 }
 
-// readTwice wants the same twice in a row: a directory that somebody is writing
-// to, or that is swapped meanwhile, must not give a mixture of two sets.
+func readOnce(cfg Config) (source, error) {
+	src, err := readDir(cfg.Dir)
+	src.tree = treeOf(cfg.Manifests)
+	return src, err
+}
+
+var errChanged = errors.New("the directory, or that of the manifests, changed while it was being read")
+
+// addManifests loads the manifests that the source is of, and no others.
+func (s *source) addManifests(cfg Config) error {
+	if cfg.Manifests == "" {
+		return nil
+	}
+	m, err := manifest.Load(cfg.Manifests, cfg.Catalog)
+	if err == nil && treeOf(cfg.Manifests) != s.tree {
+		err = errChanged
+	}
+	if err != nil {
+		return fmt.Errorf("loading manifests from %s: %w", cfg.Manifests, err)
+	}
+	s.manifests = m
+	return nil
+}
+
+// readTwice wants the same twice in a row, of policies and manifests together: a
+// directory that somebody is writing to, or that is swapped meanwhile, must not
+// give a mixture of two sets.
 func readTwice(read func() (source, error)) (source, error) {
 	first, err := read()
 	if err != nil {
@@ -58,13 +87,13 @@ func readTwice(read func() (source, error)) (source, error) {
 		return source{}, err
 	}
 	if !first.equal(second) {
-		return source{}, errors.New("the directory changed while it was being read")
+		return source{}, errChanged
 	}
 	return first, nil
 }
 
 func (s source) equal(o source) bool {
-	if len(s.policies) != len(o.policies) || !bytes.Equal(s.entities, o.entities) {
+	if len(s.policies) != len(o.policies) || !bytes.Equal(s.entities, o.entities) || s.tree != o.tree {
 		return false
 	}
 	for i, f := range s.policies {

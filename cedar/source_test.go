@@ -152,6 +152,7 @@ func TestReadTwice(t *testing.T) {
 		"name":     {policies: []file{{"q", []byte("x")}}, entities: []byte("[]")},
 		"more":     {policies: []file{{"p", []byte("x")}, {"q", nil}}, entities: []byte("[]")},
 		"entities": {policies: []file{{"p", []byte("x")}}, entities: []byte("[ ]")},
+		"manifest": {policies: []file{{"p", []byte("x")}}, entities: []byte("[]"), tree: fingerprint{1}},
 	} {
 		if got, err := read(b); err == nil || got.policies != nil {
 			t.Errorf("%s: a change is not seen", name)
@@ -159,5 +160,18 @@ func TestReadTwice(t *testing.T) {
 	}
 	if got, err := read(a); err != nil || !got.equal(a) {
 		t.Errorf("without a change: %v, %v", got, err)
+	}
+}
+
+// Manifests that are loaded are those that were there with the policies.
+func TestManifestsOfTheSource(t *testing.T) {
+	cfg := Config{Manifests: dir(t, "look.yaml", look), Catalog: testCatalog(t)}
+	src := source{tree: treeOf(cfg.Manifests)}
+	if err := src.addManifests(cfg); err != nil || len(src.manifests.Kinds()) != 1 {
+		t.Errorf("%v, %v", src.manifests.Kinds(), err)
+	}
+	src = source{tree: fingerprint{1}}
+	if err := src.addManifests(cfg); !errors.Is(err, errChanged) || src.manifests != nil {
+		t.Errorf("of another folder: %v, %v", src.manifests.Kinds(), err)
 	}
 }

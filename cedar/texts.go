@@ -14,8 +14,9 @@ import (
 // so that a misspelt one in a policy, which would never match, is found:
 //
 //   - the alias of an agent's issuer (Config.Aliases);
-//   - an argument for which the catalogue has an enum, or a parameter of MCP's
-//     that has few values (closedParams);
+//   - an argument for which the catalogue has an enum, a parameter of tasks for
+//     which the manifests have one, or a parameter of MCP's that has few values
+//     (closedParams);
 //   - context.revision;
 //   - the arguments in context.sums: numbers of a tool's input.
 //
@@ -94,7 +95,7 @@ func (m *members) closed(n ast.IsNode) (all map[string]bool, why string) {
 			all[text] = true
 		}
 	}
-	return all, "it is in no enum that the catalogue or MCP has for it"
+	return all, "it is in no enum that the catalogue, the manifests or MCP have for it"
 }
 
 // isIssuer reports whether the node is the issuer of an agent.
@@ -111,13 +112,16 @@ func (m *members) isIssuer(n ast.IsNode) bool {
 }
 
 // shapesOf gives the shapes of what a node takes from the input of the calls in
-// the scope, nil among them for what it may take from elsewhere; none if it
-// takes nothing from there.
+// the scope, or from the parameters of a task, nil among them for what it may take
+// from elsewhere; none if it takes nothing from there.
 func (m *members) shapesOf(n ast.IsNode) []*shape {
 	switch n := n.(type) {
 	case ast.NodeTypeAccess:
 		if n.Value == "input" && isContext(n.Arg) {
 			return m.inputs
+		}
+		if n.Value == "params" && isHolder(n.Arg) && !isContext(n.Arg) {
+			return []*shape{m.w.params}
 		}
 		var out []*shape
 		for _, s := range m.shapesOf(n.Arg) {

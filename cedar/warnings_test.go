@@ -20,7 +20,7 @@ func TestWarnings(t *testing.T) {
 	const (
 		shoppers = `@id("a") permit (principal in T::AgentGroup::"shoppers", action, resource);`
 		nobody   = `no identity is ever in it: no issuer maps to it (identity.issuers[].groups) and no agent of entities.json is in it; an unmapped group is ALIAS/GROUP`
-		dead     = `p.cedar:1: policy "a": group "shoppers": ` + nobody
+		dead     = `p.cedar:1:54: policy "a": group "shoppers": ` + nobody
 	)
 	for _, tt := range []struct {
 		name, policies  string
@@ -52,8 +52,8 @@ when { principal in T::AgentGroup::"shoppers" ||
 @id("b") forbid (principal is T::Agent in T::AgentGroup::"shoppers", action, resource);`,
 			[]string{group("shoppers"), group("buyers")}, []string{"ops"}, nil,
 			[]string{
-				`p.cedar:2: policy "a": group "shoppers": ` + nobody, `p.cedar:3: policy "a": group "buyers": ` + nobody,
-				`p.cedar:4: policy "b": group "shoppers": ` + nobody,
+				`p.cedar:2:44: policy "a": group "shoppers": ` + nobody, `p.cedar:3:84: policy "a": group "buyers": ` + nobody,
+				`p.cedar:4:74: policy "b": group "shoppers": ` + nobody,
 			}},
 		{"misspelt map", shoppers, []string{group("shoppers")}, []string{"shopers"}, nil, []string{
 			dead, `identity.issuers[].groups: group "shopers": no policy names it, and entities.json does not declare it; did you mean "shoppers"?`}},
@@ -71,14 +71,64 @@ when { principal in T::AgentGroup::"shoppers" ||
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := s.Warnings()
+			got := lines(s, CodeDeadGroup, CodeUnnamedGroup)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if again, err := Load(cfg); err != nil || !slices.Equal(got, again.Warnings()) {
+			if again, err := Load(cfg); err != nil || !slices.Equal(s.Warnings(), again.Warnings()) {
 				t.Errorf("another time: %q, %v", again.Warnings(), err)
 			}
 		})
+	}
+}
+
+// lines prints the findings of some codes.
+func lines(s *Set, codes ...string) []string {
+	var out []string
+	for _, f := range s.Findings() {
+		if slices.Contains(codes, f.Code) {
+			out = append(out, f.String())
+		}
+	}
+	return out
+}
+
+func TestFinding(t *testing.T) {
+	s := policies(t, permitAll+`  @id("a") permit (principal in T::AgentGroup::"ops", action == T::Action::"grant", resource) when { context.task.owner == principal };`)
+	var at []Finding
+	for _, f := range s.Findings() {
+		if f.Policy == "a" {
+			at = append(at, f)
+		}
+	}
+	want := []Finding{{Policy: "a", File: "p.cedar", Line: 2, Column: 3, Code: CodeRedundant,
+		Text: `it adds nothing: what it permits is permitted all the same by "all" (p.cedar:1:1)`, Hint: "take it away, or narrow the other"},
+		{Policy: "a", File: "p.cedar", Line: 2, Column: 3, Code: CodeTwoRoles,
+			Text: `whom it lets be granted something may also start the task, by "all" (p.cedar:1:1): what such an agent reads can talk it into tasks of its own`,
+			Hint: "add when { principal != context.task.owner }, or let another group start tasks"}}
+	if diff := cmp.Diff(want, at); diff != "" {
+		t.Error(diff)
+	}
+	if line := `p.cedar:2:3: policy "a": ` + want[0].Text + "; " + want[0].Hint; !slices.Contains(s.Warnings(), line) {
+		t.Errorf("%q has no %q", s.Warnings(), line)
+	}
+}
+
+// A column is that of the name that is meant, in characters.
+func TestPosition(t *testing.T) {
+	const text = `@id("a") permit (
+  principal is A::B, x) // é
+	when { "é\"" like "x*" && "é" == context.name };`
+	p := &parsed{file: file{"p.cedar", []byte(text)}, to: len(text)}
+	for _, tt := range []struct {
+		offset       int
+		line, column int
+	}{
+		{0, 1, 1}, {p.findType("A::B"), 2, 16}, {p.findLike(), 3, 20}, {p.findMember("name"), 3, 43}, {p.findText("é"), 3, 28}, {p.findText("nowhere"), 1, 1}, {len(text), 3, 50},
+	} {
+		if line, column := p.position(tt.offset); line != tt.line || column != tt.column {
+			t.Errorf("offset %d is at %d:%d, want %d:%d", tt.offset, line, column, tt.line, tt.column)
+		}
 	}
 }
 
@@ -91,7 +141,7 @@ func TestManyWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Warnings(); len(got) != maxFaults || !strings.HasPrefix(got[9], "60.cedar:10: ") {
+	if got := s.Warnings(); len(got) != maxFaults || !strings.HasPrefix(got[9], "60.cedar:10:54: ") {
 		t.Errorf("%d warnings, and first %q", len(got), got[:min(10, len(got))])
 	}
 }
