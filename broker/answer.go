@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -61,6 +62,7 @@ var answers = map[grants.Reason]answer{
 	grants.BudgetSpent:      {403, "access_denied", "invalid_request", "the budget is spent"},
 	grants.Policy:           {403, "access_denied", "invalid_scope", "policy does not permit this: it may be you, the tool, the kind of task, the time or the number of calls; the operator finds what was asked on record, by the decision_id"},
 	grants.PolicyError:      {403, "access_denied", "invalid_scope", "a policy could not be evaluated, so the answer is no; tell the operator the decision_id"},
+	grants.Manifest:         {403, "access_denied", "invalid_scope", "the manifest of the task's kind does not cover this: ask for what it has, or have it changed"},
 
 	grants.UnknownTask: {404, "not_found", "invalid_request", "there is no such task, or it is not yours"},
 	grants.BadTTL:      {400, "invalid_request", "invalid_request", "that time cannot be granted: the identity token, the task or the asked time ends too soon"},
@@ -79,6 +81,12 @@ func (rep *reply) lookup() (answer, grants.Reason) {
 		return a, rep.why
 	}
 	return answers[grants.Undecided], grants.Undecided
+}
+
+// help is what the caller is told to mend.
+func (rep *reply) help() string {
+	a, _ := rep.lookup()
+	return cmp.Or(rep.detail, a.help)
 }
 
 // status is the HTTP status of a reply in this style.
@@ -154,16 +162,20 @@ func challenge(r *request, rep reply) string {
 
 func (s style) refusal(r *request, rep reply) any {
 	a, why := rep.lookup()
-	help := a.help
-	if rep.detail != "" {
-		help = rep.detail
-	}
+	help := rep.help()
 	if s == oauthStyle {
 		code := a.oauth
 		if rep.code != "" {
 			code = rep.code
 		}
-		return map[string]string{"error": code, "error_description": help, "reason": why.String(), "decision_id": r.id}
+		return withAdvice(rep, map[string]string{"error": code, "error_description": help, "reason": why.String(), "decision_id": r.id})
 	}
-	return map[string]string{"error": a.error, "reason": why.String(), "decision_id": r.id, "help": help}
+	return withAdvice(rep, map[string]string{"error": a.error, "reason": why.String(), "decision_id": r.id, "help": help})
+}
+
+func withAdvice(rep reply, body map[string]string) map[string]string {
+	if rep.advice != "" {
+		body["advice"] = rep.advice
+	}
+	return body
 }

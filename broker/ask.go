@@ -26,6 +26,14 @@ type ask struct {
 	constraints []json.RawMessage // as they came: constrain compiles them
 	renew       grants.ID         // "": a grant beside what there is
 	at          string            // where it stands in the request, for a refusal
+
+	// Of a one-time grant: the one input that it is for, and its digest.
+	input any // as strictjson gives it
+	once  grants.Digest
+
+	// What the manifest of the task's kind adds (under).
+	ceiling  json.RawMessage // a constraint; nil: none
+	oneByOne bool            // each grant has to be a one-time grant
 }
 
 // wish is how both ways of asking in JSON say it; a member that is not here is
@@ -36,6 +44,7 @@ type wish struct {
 	MaxCalls    *int64                     `json:"max_calls"` // absent: not counted
 	MaxSum      map[string]json.RawMessage `json:"max_sum"`   // JSON Pointer into the input -> decimal, in quotes
 	Constraints []json.RawMessage          `json:"constraints"`
+	Input       json.RawMessage            `json:"input"` // of the one call that a one-time grant covers; absent: any
 	Renew       *grants.ID                 `json:"renew"`
 }
 
@@ -69,6 +78,14 @@ func (b *Broker) read(w wish, at string) (ask, reply) {
 		return bad(grants.BadRequest, `"max_sum": `+err.Error())
 	}
 	a.bounds = append(a.bounds, sums...)
+	if w.Input != nil {
+		if w.MaxCalls != nil {
+			return bad(grants.BadRequest, `"max_calls" and "input" do not go together: a one-time grant covers one call`)
+		}
+		if a.input, a.once, err = readOnce(tool, w.Input); err != nil {
+			return bad(grants.BadRequest, `"input": `+err.Error())
+		}
+	}
 	if w.Renew != nil {
 		if a.renew = *w.Renew; !grants.ValidID(a.renew, grants.GrantPrefix) {
 			return bad(grants.BadRequest, `"renew" is the id of a grant`)
@@ -85,8 +102,8 @@ func (b *Broker) ttlRange(name string) string {
 // tooMany says how many tools one request may name.
 var tooMany = "1 to " + strconv.Itoa(token.MaxDetails)
 
-// once refuses a tool that is asked for twice: which of the two would hold?
-func once(asks []ask) reply {
+// eachOnce refuses a tool that is asked for twice: which of the two would hold?
+func eachOnce(asks []ask) reply {
 	seen := map[string]bool{}
 	for _, a := range asks {
 		if seen[a.tool.ID] {

@@ -12,13 +12,13 @@
 //     of this process has the fence: a check that starts after it is not allowed.
 //   - Asking again, renewing, and asking for another refill no budget and widen
 //     no window beyond what bounds the asker.
+//   - Where a task's kind has a manifest, no grant of the task is put to policy
+//     that is wider than the manifest, however it is asked for.
 package broker
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,6 +27,7 @@ import (
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/manifest"
 	"github.com/toolgrant/toolgrant/token"
 )
 
@@ -50,6 +51,15 @@ type Config struct {
 	// RatePerAgent is how many requests a second one agent may make in the long
 	// run; 0: 50.
 	RatePerAgent int
+
+	// Manifests gives those of today, of the same load as what Decide rests on;
+	// nil: there are none. It is called once for each request, and once more where
+	// a reload may have come in between.
+	Manifests func() *manifest.Set
+	// Asked is told of each answer of Decide, with the decision's id; nil: nobody
+	// is. It must not keep what it is given longer than it runs, unless it copies
+	// (what Task, Grant and Args point to is never changed). Calls may overlap.
+	Asked func(decision string, in []grants.Input, out []grants.Decision)
 
 	MaxTTL  time.Duration // longest grant; 0: 15 minutes
 	MaxTask time.Duration // longest task; 0: 4 hours
@@ -172,6 +182,7 @@ type request struct {
 type reply struct {
 	why    grants.Reason
 	detail string // for the caller: what to mend
+	advice string // for the caller: what the policies that refused it say; "": nothing
 	code   string // OAuth error code, where the reason alone does not say it
 	status int
 	body   any
@@ -222,9 +233,12 @@ func (b *Broker) record(r *request, style style, rep reply) reply {
 		rec.ID, rec.Time, rec.LatencyUS = r.id, r.now, time.Since(r.began).Microseconds()
 		rec.Requester, rec.Client, rec.Source, rec.Count = r.who.Principal.ID(), r.client, r.source, 1
 		rec.Rev = b.cfg.Table.Rev().String()
-		rec.Outcome, rec.Reason, rec.Status = audit.Allow, rep.why, style.status(rep)
-		if rep.why != grants.None {
-			rec.Outcome, rec.Note = audit.Deny, audit.Note(rep.detail, rec.Note)
+		rec.Outcome, rec.Status = audit.Allow, style.status(rep)
+		switch {
+		case rec.Reason != grants.None: // one part of what was asked, refused for itself
+			rec.Outcome = audit.Deny
+		case rep.why != grants.None:
+			rec.Outcome, rec.Reason, rec.Note = audit.Deny, rep.why, audit.Note(rep.detail, rec.Note)
 		}
 	}
 	err := b.cfg.Record(r.records)
@@ -272,89 +286,6 @@ func (b *Broker) take(r *request, style style) (grants.Reason, string) {
 		r.refusal, r.detail = grants.ExpiredToken, ""
 	}
 	return why, detail
-}
-
-// decided notes on the request's one record what policy said to a question, and
-// what it knew of who asked.
-func (r *request) decided(ds []grants.Decision, why grants.Reason, in grants.Input) {
-	rec := &r.records[0]
-	say(rec, ds, why)
-	rec.Note = facts(in)
-}
-
-// decidedOnNothing is decided, for a question about what is not there: whatever
-// was said of it decided nothing, and an operator is to see that.
-func (r *request) decidedOnNothing(ds []grants.Decision) {
-	rec := &r.records[0]
-	say(rec, ds, grants.None)
-	rec.Policies, rec.Note = nil, audit.Facts{Groups: r.who.Principal.Groups}.String()
-}
-
-// facts are what a policy may have refused the action for, to who reads the record.
-func facts(in grants.Input) string {
-	ttl := in.Task.Deadline.Sub(in.At)
-	if in.Grant != nil {
-		ttl = in.Grant.TTL()
-	}
-	return audit.Facts{Kind: in.Task.Kind, TTL: secondsUp(ttl), Groups: in.Principal.Groups}.String()
-}
-
-// secondsUp is a time as policy sees it: part of a second counts against the
-// asker.
-func secondsUp(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
-
-// say notes in a record the policies that made the decisions, and the revision
-// that they share. Those of a refusal are the ones that said no, for the reason
-// that the caller is told: what permitted a part of it accuses nobody.
-func say(rec *audit.Record, ds []grants.Decision, why grants.Reason) {
-	if len(ds) == 0 {
-		return
-	}
-	var ids []string
-	for _, d := range ds {
-		if d.Refusal() == why {
-			ids = append(ids, d.Policies...)
-		}
-	}
-	slices.Sort(ids)
-	rec.Policies, rec.Revision = slices.Compact(ids), ds[0].Revision
-}
-
-// ask puts one batch to policy. An error: there was no full answer, and nothing
-// of it counts.
-func (b *Broker) ask(ctx context.Context, in []grants.Input) ([]grants.Decision, error) {
-	ds, err := b.cfg.Decide(ctx, in)
-	if err == nil && len(ds) != len(in) {
-		err = fmt.Errorf("%d decisions for %d questions", len(ds), len(in))
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ds, nil
-}
-
-// objection is the first refusal among decisions; None if all of them allow.
-func objection(ds []grants.Decision) grants.Reason {
-	for _, d := range ds {
-		if why := d.Refusal(); why != grants.None {
-			return why
-		}
-	}
-	return grants.None
-}
-
-// decide puts one batch to policy, all of which must be allowed. Reasons: that
-// of the first refusal; Undecided when there was no full answer.
-func (b *Broker) decide(ctx context.Context, r *request, in []grants.Input) ([]grants.Decision, grants.Reason) {
-	ds, err := b.ask(ctx, in)
-	if err != nil {
-		b.cfg.Logger.Error("deciding at the issue door", zap.String("decision", r.id), zap.Error(err))
-		return nil, grants.Undecided
-	}
-	return ds, objection(ds)
 }
 
 // settle waits until this process's table has what was written at rev.

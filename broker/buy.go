@@ -72,5 +72,5 @@ func (b *Broker) readOrder(r *request) (*order, reply) {
 		}
 		o.asks = append(o.asks, a)
 	}
-	return o, once(o.asks)
+	return o, eachOnce(o.asks)
 }

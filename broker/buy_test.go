@@ -259,7 +259,8 @@ func TestNoFullAnswerIsNo(t *testing.T) {
 func FuzzOrder(f *testing.F) {
 	f.Add(`{"task":"t","grants":[{"tool":"pay/send","ttl":3,"max_calls":2,"max_sum":{"/body/amount":"1.5","/body/a~1b~0c":"2"},"renew":"g_aaaaaaaaaaaaaaaaaaaaaaaaaa"},{"tool":"rep/export"}]}`)
 	f.Add(`{"task":"t","agent":"corp/bot","grants":[{"tool":"pay/send","constraints":[` + fmt.Sprintf(atMost, 3) + `]}]}`)
-	cat, err := catalog.Parse("tools.yaml", []byte(houseTools))
+	f.Add(`{"task":"t","grants":[{"tool":"bank/wire","input":{"body":{"iban":"x","amount":1.5,"list":[1],"speed":"fast","raw":{}}}}]}`)
+	cat, err := catalog.Parse("tools.yaml", []byte(bankTools))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -285,6 +286,9 @@ func FuzzOrder(f *testing.F) {
 					t.Fatalf("accepted: %q", body)
 				}
 				args[bd.arg] = true
+			}
+			if (a.input == nil) != a.once.IsZero() || !a.once.IsZero() && args[""] {
+				t.Fatalf("accepted: %q", body)
 			}
 			if tools[a.tool.ID] || a.ttl < 0 || a.renew != "" && !grants.ValidID(a.renew, grants.GrantPrefix) {
 				t.Fatalf("accepted: %q", body)

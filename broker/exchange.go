@@ -138,7 +138,7 @@ func (b *Broker) readExchange(form url.Values) (*order, reply) {
 			return nil, badForm("invalid_target", "one token is for one server: ask once for each server, or for all of them by POST /v1/grants")
 		}
 	}
-	return o, once(o.asks)
+	return o, eachOnce(o.asks)
 }
 
 // readTarget reads resource (RFC 8707) or audience: the server's URI, or its id.

@@ -21,10 +21,14 @@ func FuzzTask(f *testing.F) {
 		hr.Header.Set("Content-Type", "application/json")
 		r := &request{Request: hr, body: []byte(body)}
 		r.who.Principal = grants.Principal{Issuer: "corp", Subject: "me"}
-		task, why, _ := b.readTask(r)
-		if why != grants.None {
+		st, rep := b.readStart(r)
+		if rep.why != grants.None {
+			if rep.detail == "" {
+				t.Fatalf("%q: refused without help", body)
+			}
 			return
 		}
+		task := st.task
 		if task.Kind == "" || len(task.Agents) == 0 || task.Beat < 0 || task.Deadline.Before(r.now) || task.Deadline.After(r.now.Add(b.cfg.MaxTask)) {
 			t.Fatalf("%q: %+v", body, task)
 		}

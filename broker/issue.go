@@ -19,6 +19,7 @@ type granted struct {
 	tool   *catalog.Tool
 	task   *grants.Task
 	grant  grants.Grant
+	at     int           // of its record among the request's
 	end    time.Time     // of what was asked; a reused grant may last longer, its token does not
 	old    *grants.Grant // that it renews; nil: none
 	reused bool
@@ -28,10 +29,14 @@ type granted struct {
 // the answer of the tokens, one for each server in the order of first mention.
 func (b *Broker) issue(ctx context.Context, r *request, o *order, body func([]tokenAnswer) any) reply {
 	view := b.cfg.Table.Rev() // before anything is read that the decision rests on
+	set := b.manifests()
 	r.ordered(o)
 	task, why := b.orderedTask(r, o)
 	if why != grants.None {
 		return refused(why, "")
+	}
+	if rep := o.under(set, task); rep.why != grants.None {
+		return rep
 	}
 	if rep := b.constrain(r, o); rep.why != grants.None {
 		return rep
@@ -43,13 +48,17 @@ func (b *Broker) issue(ctx context.Context, r *request, o *order, body func([]to
 		if gs[i], rep = b.propose(r, o, task, a, view); rep.why != grants.None {
 			return rep
 		}
+		gs[i].at = i
 		in = append(in, gs[i].grant.Asks(task, r.now)...)
 		r.records[i].Note = noteOf(&gs[i])
 	}
 	ds, why := b.decide(ctx, r, in)
 	r.decidedEach(gs, ds, why)
-	if why != grants.None {
-		return refused(why, b.refusedFor(r, o, in, ds, why))
+	switch {
+	case why == grants.Manifest && b.reloaded(set):
+		return raced()
+	case why != grants.None:
+		return reply{why: why, detail: refusedFor(r, o, in, ds, why), advice: advice(ds, why)}
 	}
 	rev, rep := b.write(ctx, r, gs, ds[0].Revision)
 	if rep.why != grants.None {
@@ -83,6 +92,9 @@ func (r *request) ordered(o *order) {
 func noteOf(p *granted) string {
 	g := &p.grant
 	more := fmt.Sprintf("max_calls=%d max_sums=%d constraints=%d", calls(g), len(sums(g)), len(g.Constraints))
+	if !g.Once.IsZero() {
+		more += " once=true"
+	}
 	if p.old != nil {
 		more += " renews=" + p.old.ID
 	}
@@ -108,7 +120,7 @@ func (r *request) decidedEach(gs []granted, ds []grants.Decision, why grants.Rea
 // refusedFor is what the caller is told beyond the reason: that its agent's
 // groups may be what is missing, where the caller cannot know that they did not
 // count.
-func (b *Broker) refusedFor(r *request, o *order, in []grants.Input, ds []grants.Decision, why grants.Reason) string {
+func refusedFor(r *request, o *order, in []grants.Input, ds []grants.Decision, why grants.Reason) string {
 	if why != grants.Policy || is(o.agent, r.who.Principal) {
 		return ""
 	}
@@ -138,61 +150,6 @@ func (b *Broker) orderedTask(r *request, o *order) (*grants.Task, grants.Reason)
 // is reports whether two principals are the same agent, whatever their groups.
 func is(a, b grants.Principal) bool { return a.Issuer == b.Issuer && a.Subject == b.Subject }
 
-// propose builds the grant that policy is asked about.
-func (b *Broker) propose(r *request, o *order, task *grants.Task, a ask, view grants.Rev) (granted, reply) {
-	begin, end, rep := b.window(r, task, a.ttl)
-	if rep.why != grants.None {
-		return granted{}, rep
-	}
-	p := granted{tool: a.tool, task: task, end: end}
-	shared, asked := b.cfg.Table.TaskBudgets(task.ID, a.tool.ID), compact(a.constraints)
-	g := grants.Grant{Constraints: asked, Budgets: shared}
-	if a.renew != "" {
-		if p.old, rep = b.renewable(r, o, a); rep.why != grants.None {
-			return granted{}, rep
-		}
-		if rep = b.affordable(r, weigh(p.old.Constraints), 0); rep.why != grants.None {
-			return granted{}, rep
-		}
-		g = inPlaceOf(p.old, asked, shared)
-		if _, err := grants.CompileConstraints(g.Constraints); err != nil {
-			return granted{}, reply{why: grants.BadRequest, code: badDetails, detail: "with those of the grant to renew, constraints: " + err.Error()}
-		}
-	}
-	g.ID, g.Task, g.Tool, g.Pin = grants.NewID(grants.GrantPrefix), task.ID, a.tool.ID, grants.Digest(a.tool.Digest)
-	g.Agent, g.Requester, g.Identity = o.agent, r.who.Principal, r.who.Digest
-	if g.Client = r.client; g.Client == "" {
-		g.Client = g.Agent.ID()
-	}
-	g.NotBefore, g.Expires, g.Rev = begin, end, view
-	if g.Budgets = budgets(g.Budgets, g.ID, task.ID, a.tool.ID, a.bounds); len(g.Budgets) > grants.MaxBudgets {
-		return granted{}, reply{why: grants.BadRequest, code: badDetails, detail: fmt.Sprintf("%s: a grant has at most %d budgets, with those that the task has for the tool", a.tool.ID, grants.MaxBudgets)}
-	}
-	p.grant = g
-	return p, reply{}
-}
-
-// window is the shortest of all that bounds it, and never longer than was asked.
-func (b *Broker) window(r *request, task *grants.Task, ttl time.Duration) (begin, end time.Time, rep reply) {
-	if ttl == 0 {
-		ttl = DefaultTTL
-	}
-	end = r.now.Add(min(ttl, b.cfg.MaxTTL))
-	for _, bound := range []time.Time{task.Deadline, r.who.Expires} {
-		if bound.Before(end) {
-			end = bound
-		}
-	}
-	// Whole seconds, as the token's claims have them; both round down, so the
-	// token never says more than the table, and an asked 300 s reads 300.
-	begin, end = r.now.Truncate(time.Second).UTC(), end.Truncate(time.Second).UTC()
-	if end.Sub(r.now) < time.Second { // an answer could not say how long it lasts
-		rep = refused(grants.BadTTL, fmt.Sprintf("no whole second is left: the task ends at %s, the identity token at %s",
-			task.Deadline.UTC().Format(time.RFC3339), r.who.Expires.UTC().Format(time.RFC3339)))
-	}
-	return begin, end, rep
-}
-
 // write puts the grants into the store, but for those that are there already,
 // and waits until the table has them and, of those that were renewed, the end.
 func (b *Broker) write(ctx context.Context, r *request, gs []granted, policy grants.Digest) (grants.Rev, reply) {
@@ -209,7 +166,7 @@ func (b *Broker) write(ctx context.Context, r *request, gs []granted, policy gra
 		} else {
 			fresh = append(fresh, g.grant)
 		}
-		r.records[i].Grant = g.grant.ID
+		r.records[g.at].Grant = g.grant.ID
 	}
 	if len(fresh) == 0 {
 		return rev, reply{}
@@ -242,8 +199,8 @@ func (b *Broker) write(ctx context.Context, r *request, gs []granted, policy gra
 // of what was asked of its server; so a grant that lasts longer than its own
 // ask may be in it only if all of them end at that instant.
 func (b *Broker) living(p *granted, gs []granted) *grants.Grant {
-	if p.old != nil {
-		return nil // a renewal is a grant of its own
+	if p.old != nil || !p.grant.Once.IsZero() {
+		return nil // a renewal is a grant of its own, and so is each of one call
 	}
 	oneEnd := !slices.ContainsFunc(gs, func(g granted) bool { return g.tool.Server == p.tool.Server && !g.end.Equal(p.end) })
 	for _, l := range b.cfg.Table.Holding(p.task.ID, p.tool.ID, p.grant.Agent.ID()) {
@@ -260,7 +217,7 @@ func (b *Broker) living(p *granted, gs []granted) *grants.Grant {
 func same(a, b *grants.Grant) bool {
 	return samePrincipal(a.Agent, b.Agent) && samePrincipal(a.Requester, b.Requester) &&
 		slices.Equal(a.Actors, b.Actors) && a.Client == b.Client && a.Parent == b.Parent &&
-		a.Task == b.Task && a.Tool == b.Tool && a.CNF == b.CNF && a.Identity == b.Identity && a.Policy == b.Policy && a.Pin == b.Pin &&
+		a.Task == b.Task && a.Tool == b.Tool && a.CNF == b.CNF && a.Identity == b.Identity && a.Policy == b.Policy && a.Pin == b.Pin && a.Once == b.Once &&
 		slices.EqualFunc(a.Budgets, b.Budgets, func(x, y grants.Budget) bool {
 			own := x.Key == grants.GrantBudget(a.ID, x.Arg) && y.Key == grants.GrantBudget(b.ID, y.Arg)
 			return (own || x.Key == y.Key) && x.Arg == y.Arg && x.Limit == y.Limit
@@ -269,21 +226,6 @@ func same(a, b *grants.Grant) bool {
 
 func samePrincipal(a, b grants.Principal) bool {
 	return is(a, b) && slices.Equal(a.Groups, b.Groups) && maps.Equal(a.Tags, b.Tags)
-}
-
-// compact takes the white space out of constraints, so that two ways of
-// writing one are one.
-func compact(cs []json.RawMessage) []json.RawMessage {
-	out := make([]json.RawMessage, len(cs))
-	for i, c := range cs {
-		var buf bytes.Buffer
-		if json.Compact(&buf, c) != nil {
-			buf.Reset()
-			buf.Write(c)
-		}
-		out[i] = buf.Bytes()
-	}
-	return out
 }
 
 // takeBack fences the grants that this request wrote.

@@ -27,6 +27,7 @@ type grantAnswer struct {
 	MaxCalls          int64             `json:"max_calls,omitempty"`
 	MaxSum            map[string]string `json:"max_sum,omitempty"`
 	ConstraintsDigest grants.Digest     `json:"constraints_digest,omitzero"`
+	Once              bool              `json:"once,omitempty"` // for one call, of the input that was asked for
 	Depth             int               `json:"depth"`
 }
 
@@ -171,7 +172,7 @@ func (b *Broker) answerGrants(live []grants.Live) ([]grantAnswer, error) {
 		out[i] = grantAnswer{
 			GrantID: g.ID, Task: g.Task, Kind: l.Task().Kind, Agent: g.Agent.ID(), Requester: g.Requester.ID(), Tool: g.Tool,
 			NotBefore: g.NotBefore, ExpiresAt: g.Expires, TTL: max(0, int64(b.cfg.Table.Left(l)/time.Second)),
-			MaxCalls: calls(g), MaxSum: sums(g), ConstraintsDigest: digest, Depth: g.Depth(),
+			MaxCalls: calls(g), MaxSum: sums(g), ConstraintsDigest: digest, Once: !g.Once.IsZero(), Depth: g.Depth(),
 		}
 	}
 	return out, nil

@@ -24,6 +24,7 @@ type detailAnswer struct {
 	MaxSum            map[string]string `json:"max_sum,omitempty"`
 	Constraints       []json.RawMessage `json:"constraints,omitempty"`
 	ConstraintsDigest grants.Digest     `json:"constraints_digest,omitzero"`
+	Once              bool              `json:"once,omitempty"` // for one call, of the input that was asked for
 	Reused            bool              `json:"reused"`
 	Renewed           grants.ID         `json:"renewed,omitempty"` // the grant that it stands in for
 }
@@ -86,7 +87,7 @@ func (b *Broker) mint(r *request, server *catalog.Server, gs []granted, rev gran
 		d := detailAnswer{
 			Type: token.DetailType, GrantID: g.grant.ID, Tool: g.tool.ID, Task: task.ID,
 			TTL: left, ExpiresAt: g.end, MaxCalls: calls(&g.grant), MaxSum: sums(&g.grant),
-			Constraints: g.grant.Constraints, ConstraintsDigest: digest, Reused: g.reused,
+			Constraints: g.grant.Constraints, ConstraintsDigest: digest, Once: !g.grant.Once.IsZero(), Reused: g.reused,
 		}
 		if g.old != nil {
 			d.Renewed = g.old.ID

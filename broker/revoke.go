@@ -129,7 +129,7 @@ func (b *Broker) revokeMany(ctx context.Context, r *request) reply {
 	ds, why := b.decideAll(ctx, r, in)
 	r.decided(ds, why, in[0])
 	if why == grants.Policy {
-		return refused(why, "policy does not permit you to revoke any grant whatever of "+f.Key+": revoke those that you may one by one")
+		return reply{why: why, advice: advice(ds, why), detail: "policy does not permit you to revoke any grant whatever of " + f.Key + ": revoke those that you may one by one"}
 	}
 	if why == grants.Conflict {
 		return refused(why, "the policies changed while they were asked: ask again")

@@ -87,7 +87,7 @@ func (b *Broker) sweep(ctx context.Context, some []grants.Live) (fenced int, err
 	var fences []grants.Fence
 	begin := 0
 	for i, l := range some {
-		said := ds[begin:ends[i]]
+		asks, said := in[begin:ends[i]], ds[begin:ends[i]]
 		begin = ends[i]
 		why := objection(said)
 		if why == grants.None {
@@ -100,6 +100,7 @@ func (b *Broker) sweep(ctx context.Context, some []grants.Live) (fenced int, err
 			Outcome: audit.Deny, Reason: grants.PolicyChanged, Rev: b.cfg.Table.Rev().String(),
 		}
 		say(&rec, said, why)
+		b.told(rec.ID, asks, said)
 		records = append(records, rec)
 		fences = append(fences, grants.Fence{Scope: grants.ScopeGrant, Key: g.ID, Why: grants.PolicyChanged, Until: g.Expires})
 	}

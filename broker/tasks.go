@@ -2,38 +2,28 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/toolgrant/toolgrant/grants"
-	"github.com/toolgrant/toolgrant/identity"
-	"github.com/toolgrant/toolgrant/strictjson"
 	"github.com/toolgrant/toolgrant/token"
 )
 
-// taskRequest is the body of POST /v1/tasks.
-type taskRequest struct {
-	Kind   string   `json:"kind"`
-	Agents []string `json:"agents"` // absent: the caller alone
-	TTL    *int64   `json:"ttl"`    // whole seconds; absent: as long as may be
-	Beat   *int64   `json:"beat"`   // whole seconds; absent: it may be silent
-}
-
 // taskAnswer is a task as callers see it.
 type taskAnswer struct {
-	Task     grants.ID `json:"task"`
-	Kind     string    `json:"kind"`
-	Owner    string    `json:"owner"`
-	Agents   []string  `json:"agents"`
-	Deadline time.Time `json:"deadline"` // RFC 3339
-	Beat     int64     `json:"beat"`     // seconds; 0: none
-	State    string    `json:"state"`    // stateOpen or stateEnded
+	Task     grants.ID       `json:"task"`
+	Kind     string          `json:"kind"`
+	Owner    string          `json:"owner"`
+	Agents   []string        `json:"agents"`
+	Params   json.RawMessage `json:"params,omitempty"` // an object; none: the kind had no manifest
+	Deadline time.Time       `json:"deadline"`         // RFC 3339
+	Beat     int64           `json:"beat"`             // seconds; 0: none
+	State    string          `json:"state"`            // stateOpen or stateEnded
 
 	// Grants are the live ones that the caller may see; nil where a task is one
 	// of a list, or has just been started.
@@ -48,96 +38,9 @@ const (
 
 func answerTask(t *grants.Task, state string) taskAnswer {
 	return taskAnswer{
-		Task: t.ID, Kind: t.Kind, Owner: t.Owner.ID(), Agents: t.Agents,
+		Task: t.ID, Kind: t.Kind, Owner: t.Owner.ID(), Agents: t.Agents, Params: t.Params,
 		Deadline: t.Deadline, Beat: int64(t.Beat / time.Second), State: state,
 	}
-}
-
-const (
-	maxKind   = 64 // bytes
-	maxAgents = 64
-)
-
-// startTask handles POST /v1/tasks.
-func (b *Broker) startTask(ctx context.Context, r *request) reply {
-	if why, detail := b.identify(r); why != grants.None {
-		return refused(why, detail)
-	}
-	task, why, detail := b.readTask(r)
-	if why != grants.None {
-		return refused(why, detail)
-	}
-	r.records[0].Task = task.ID
-	in := grants.Input{Action: grants.ActionStartTask, Requester: task.Owner, Principal: task.Owner, Task: task, At: r.now}
-	ds, why := b.decide(ctx, r, []grants.Input{in})
-	r.decided(ds, why, in)
-	if why != grants.None {
-		return refused(why, "")
-	}
-	rev, why, err := b.cfg.Store.Start(ctx, *task)
-	if err != nil {
-		b.undo(r, endOf(task))
-		return b.fault(r, "starting a task", err)
-	}
-	switch why {
-	case grants.None:
-	case grants.Limit:
-		return refused(why, "you, or all together, have as many open tasks as there may be: end one")
-	default:
-		return refused(why, "")
-	}
-	if err := b.settle(rev); err != nil {
-		b.undo(r, endOf(task))
-		return b.fault(r, "waiting for the table", err)
-	}
-	b.pulses.beat(task, time.Now())
-	return reply{
-		status: http.StatusCreated, body: answerTask(task, stateOpen),
-		undo: func() { b.pulses.forget(task.ID); b.undo(r, endOf(task)) },
-	}
-}
-
-func (b *Broker) readTask(r *request) (*grants.Task, grants.Reason, string) {
-	if why, detail := r.mustBeJSON(); why != grants.None {
-		return nil, why, detail
-	}
-	var req taskRequest
-	if err := strictjson.Unmarshal(r.body, strictjson.Limits{}, &req); err != nil {
-		return nil, grants.Malformed, "body: " + err.Error()
-	}
-	switch {
-	case !validKind(req.Kind):
-		return nil, grants.Malformed, fmt.Sprintf(`"kind" is 1 to %d bytes that print, with no blank among them`, maxKind)
-	case len(req.Agents) > maxAgents:
-		return nil, grants.Malformed, fmt.Sprintf(`"agents" has at most %d entries`, maxAgents)
-	}
-	agents := slices.Clone(req.Agents)
-	if len(agents) == 0 {
-		agents = []string{r.who.Principal.ID()}
-	}
-	for _, a := range agents {
-		if _, ok := identity.ParseAgent(a); !ok {
-			return nil, grants.Malformed, fmt.Sprintf("agent %q: write ISSUER-ALIAS/SUBJECT", cut(a))
-		}
-	}
-	slices.Sort(agents)
-	ttl := b.cfg.MaxTask
-	if req.TTL != nil {
-		var ok bool
-		if ttl, ok = seconds(*req.TTL, 1); !ok {
-			return nil, grants.BadTTL, fmt.Sprintf(`"ttl" is a whole number of seconds, 1 or more; what is over %d is cut to that`, b.cfg.MaxTask/time.Second)
-		}
-	}
-	var beat time.Duration
-	if req.Beat != nil {
-		if beat = time.Duration(*req.Beat) * time.Second; *req.Beat < minBeat || *req.Beat > maxBeat {
-			return nil, grants.BadTTL, fmt.Sprintf(`"beat" is a whole number of seconds from %d to %d: silent for so long, the task ends`, minBeat, maxBeat)
-		}
-	}
-	return &grants.Task{
-		ID: grants.NewID(grants.TaskPrefix), Kind: req.Kind, Owner: r.who.Principal, Agents: slices.Compact(agents),
-		Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(), Beat: beat,
-	}, grants.None, ""
 }
 
 // validKind is the rule for kinds of task: what prints, and no blank.

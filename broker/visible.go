@@ -5,8 +5,6 @@ import (
 	"math"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/toolgrant/toolgrant/grants"
 )
 
@@ -30,6 +28,7 @@ const maxListed = 1000
 const (
 	perToken = 100
 	perScan  = 50_000
+	perBytes = 128 << 10 // of tasks' parameters
 )
 
 // knows reports whether a task is the principal's, or names it.
@@ -87,7 +86,11 @@ func (b *Broker) visibleTasks(ctx context.Context, r *request, f taskFilter) (ta
 			tasks = append(tasks, others...)
 		}
 	}
-	if !b.pay(r, len(tasks), perToken) {
+	params := 0
+	for _, t := range tasks {
+		params += len(t.Params)
+	}
+	if !b.pay(r, len(tasks), perToken) || !b.pay(r, params, perBytes) {
 		return nil, false, refused(grants.Limit, "")
 	}
 	return tasks, more, reply{}
@@ -235,10 +238,9 @@ func permitted[T any](ctx context.Context, b *Broker, r *request, all []T, room 
 		for i, one := range batch {
 			in[i] = question(one)
 		}
-		ds, err := b.ask(ctx, in)
-		if err != nil {
-			b.cfg.Logger.Error("deciding what a list shows", zap.String("decision", r.id), zap.Error(err))
-			return nil, false, refused(grants.Undecided, "")
+		ds, why := b.answers(ctx, r, in)
+		if why != grants.None {
+			return nil, false, refused(why, "")
 		}
 		for i, d := range ds {
 			if d.Refusal() == grants.None {

@@ -112,7 +112,7 @@ func TestStartTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Task{ID: testTask, Kind: "monthly-report", Owner: "corp/planner", Agents: []string{"corp/report-bot"}, Deadline: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	want := Started{Task: Task{ID: testTask, Kind: "monthly-report", Owner: "corp/planner", Agents: []string{"corp/report-bot"}, Deadline: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -21,6 +21,7 @@ type Error struct {
 	Reason     string        // "reason", of toolgrant's closed set; "" when the answer was not a broker's
 	DecisionID string        // "decision_id", to be looked up in the audit; may be ""
 	Help       string        // "help" (on the token endpoint "error_description"); may be ""
+	Advice     string        // "advice": what the policies that refused it say; may be ""
 	RetryAfter time.Duration // from the Retry-After header; 0 when not said
 }
 
@@ -45,6 +46,9 @@ func (e *Error) Error() string {
 		b.WriteString(" (" + e.Code + ")")
 	}
 	b.WriteString(": " + e.todo())
+	if e.Advice != "" {
+		b.WriteString("; policy says: " + e.Advice)
+	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, "; try again in %s", e.RetryAfter)
 	}
@@ -83,6 +87,7 @@ func newError(res *http.Response, body []byte, secret string) *Error {
 		Reason      string `json:"reason"`
 		DecisionID  string `json:"decision_id"`
 		Help        string `json:"help"`
+		Advice      string `json:"advice"`
 	}
 	if len(body) > maxAnswer || json.Unmarshal(body, &w) != nil {
 		return &Error{Status: res.StatusCode, RetryAfter: retryAfter(res.Header, time.Now())}
@@ -96,6 +101,7 @@ func newError(res *http.Response, body []byte, secret string) *Error {
 		Reason:     clean(w.Reason, 64, secret),
 		DecisionID: clean(w.DecisionID, 64, secret),
 		Help:       clean(w.Help, 512, secret),
+		Advice:     clean(w.Advice, 512, secret),
 	}
 }
 

@@ -36,6 +36,10 @@ type GrantRequest struct {
 	// Constraints are JSON Schemas of the closed profile over the call's
 	// input; every one of them must hold.
 	Constraints []stdjson.RawMessage
+	// Input makes it a one-time grant: the input of the one call that it is to
+	// cover, an object as the broker's catalogue describes it ({"body": {…}}, or the
+	// arguments of an MCP tool). Does not go with MaxCalls; nil: any input.
+	Input stdjson.RawMessage
 	// Renew is a live grant of the same agent, task and tool, in whose place
 	// the new one stands, with the old one's constraints and budgets. "": none.
 	Renew string
@@ -69,6 +73,7 @@ type Grant struct {
 	MaxSum            map[string]string    `json:"max_sum,omitempty"` // JSON Pointer into the input -> decimal
 	Constraints       []stdjson.RawMessage `json:"constraints,omitempty"`
 	ConstraintsDigest string               `json:"constraints_digest,omitempty"`
+	Once              bool                 `json:"once,omitzero"`     // for one call, of the input that was asked for
 	ExpiresAt         time.Time            `json:"expires_at"`        // no call passes at or after it
 	Reused            bool                 `json:"reused"`            // such a grant was alive already
 	Renewed           string               `json:"renewed,omitempty"` // the grant in whose place it stands
@@ -154,22 +159,9 @@ func (c *Client) Grant(ctx context.Context, r GrantsRequest) ([]Token, error) {
 	if err := c.call(ctx, http.MethodPost, []string{"v1", "grants"}, nil, in, &out); err != nil {
 		return nil, fmt.Errorf("asking for grants: %w", err)
 	}
-	var tools []string
-	servers := map[string]bool{}
-	for _, t := range out.Tokens {
-		if err := t.check(); err != nil {
-			return nil, fmt.Errorf("asking for grants: the broker's answer is not one of tokens: %w", err)
-		}
-		if servers[t.Server] || !validServer(t.Server) {
-			return nil, fmt.Errorf("asking for grants: the broker's answer is not one of a token for each server")
-		}
-		servers[t.Server] = true
-		for _, g := range t.Grants {
-			if g.Task != r.Task || !strings.HasPrefix(g.Tool, t.Server+"/") {
-				return nil, fmt.Errorf("asking for grants: the broker's answer holds a grant of another task or server")
-			}
-			tools = append(tools, g.Tool)
-		}
+	tools, err := checkTokens(out.Tokens, r.Task)
+	if err != nil {
+		return nil, fmt.Errorf("asking for grants: %w", err)
 	}
 	for _, a := range asks {
 		if !slices.Contains(tools, a.Tool) {
@@ -177,6 +169,28 @@ func (c *Client) Grant(ctx context.Context, r GrantsRequest) ([]Token, error) {
 		}
 	}
 	return out.Tokens, nil
+}
+
+// checkTokens sees to it that there is one token for each server, with grants of
+// the task alone, and gives the tools that they are for.
+func checkTokens(tokens []Token, task string) (tools []string, err error) {
+	servers := map[string]bool{}
+	for _, t := range tokens {
+		if err := t.check(); err != nil {
+			return nil, fmt.Errorf("the broker's answer is not one of tokens: %w", err)
+		}
+		if servers[t.Server] || !validServer(t.Server) {
+			return nil, fmt.Errorf("the broker's answer is not one of a token for each server")
+		}
+		servers[t.Server] = true
+		for _, g := range t.Grants {
+			if g.Task != task || !strings.HasPrefix(g.Tool, t.Server+"/") {
+				return nil, fmt.Errorf("the broker's answer holds a grant of another task or server")
+			}
+			tools = append(tools, g.Tool)
+		}
+	}
+	return tools, nil
 }
 
 // askDetail is what is asked for one tool, as it is sent. The token endpoint
@@ -189,6 +203,7 @@ type askDetail struct {
 	MaxCalls    int64                `json:"max_calls,omitzero"`
 	MaxSum      map[string]string    `json:"max_sum,omitempty"`
 	Constraints []stdjson.RawMessage `json:"constraints,omitempty"`
+	Input       stdjson.RawMessage   `json:"input,omitempty"`
 	Renew       string               `json:"renew,omitempty"`
 }
 
@@ -213,13 +228,21 @@ func askDetails(asks []GrantRequest) ([]askDetail, error) {
 		if err := checkAsk(a.Tool, a.Task); err != nil {
 			return nil, err
 		}
+		if a.Input != nil {
+			if a.MaxCalls > 0 {
+				return nil, fmt.Errorf("%w: a grant for one input covers one call: leave the budget of calls out", ErrInvalid)
+			}
+			if err := checkObject("the input of a one-time grant", a.Input); err != nil {
+				return nil, err
+			}
+		}
 		if a.Renew != "" {
 			if err := checkGrant(a.Renew); err != nil {
 				return nil, err
 			}
 		}
 		details[i] = askDetail{
-			Tool: a.Tool, TTL: ttl, MaxCalls: a.MaxCalls, MaxSum: a.MaxSums, Constraints: a.Constraints, Renew: a.Renew,
+			Tool: a.Tool, TTL: ttl, MaxCalls: a.MaxCalls, MaxSum: a.MaxSums, Constraints: a.Constraints, Input: a.Input, Renew: a.Renew,
 		}
 	}
 	return details, nil

@@ -23,7 +23,8 @@ type LiveGrant struct {
 	MaxCalls          int64             `json:"max_calls,omitzero"` // 0: not bounded
 	MaxSum            map[string]string `json:"max_sum,omitempty"`  // JSON Pointer into the input -> decimal
 	ConstraintsDigest string            `json:"constraints_digest,omitempty"`
-	Depth             int               `json:"depth"` // how often it was delegated
+	Once              bool              `json:"once,omitzero"` // for one call, of the input that it was asked for
+	Depth             int               `json:"depth"`         // how often it was delegated
 }
 
 // GrantFilter says which grants to list: those to which every field that is

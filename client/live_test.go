@@ -178,6 +178,19 @@ func TestNewMisuse(t *testing.T) {
 		"nothing":      ask(func(r *GrantsRequest) { r.Grants = nil }),
 		"two tasks":    ask(func(r *GrantsRequest) { r.Grants[0].Task = "t_bbbbbbbbbbbbbbbbbbbbbbbbbb" }),
 		"no task":      ask(func(r *GrantsRequest) { r.Task = "" }),
+		"no object":    ask(func(r *GrantsRequest) { r.Grants[0].Input = []byte(`[1]`) }),
+		"broken input": ask(func(r *GrantsRequest) { r.Grants[0].Input = []byte(`{"a":`) }),
+		"input and calls": ask(func(r *GrantsRequest) {
+			r.Grants[0].Input, r.Grants[0].MaxCalls = []byte(`{}`), 1
+		}),
+		"broken params": func(ctx context.Context) error {
+			_, err := c.StartTask(ctx, TaskRequest{Kind: "k", Params: []byte(`{"a":1}}`)})
+			return err
+		},
+		"params of no object": func(ctx context.Context) error {
+			_, err := c.StartTask(ctx, TaskRequest{Kind: "k", Params: []byte(`null`)})
+			return err
+		},
 		"renew a task": ask(func(r *GrantsRequest) { r.Grants[0].Renew = testTask }),
 		"pointer":      sum("amount", "1"),
 		"zero":         sum("/a", "0.00"),

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,19 +16,47 @@ type TaskRequest struct {
 	Agents []string      // agent ids ("ALIAS/SUBJECT") that may hold its grants; none means the caller
 	TTL    time.Duration // until its deadline, in whole seconds; 0 leaves it to the broker
 	Beat   time.Duration // when it is silent for so long it ends, in whole seconds; see Client.Beat. 0: never
+	// Params are the parameters that the manifest of the kind asks for, a JSON
+	// object; nil: none. They never change.
+	Params json.RawMessage
+	// Grant starts it with the grants of all that the manifest has and policy
+	// permits. It goes with a kind that has a manifest, and with one agent.
+	Grant bool
 }
 
 // Task is a task as the broker knows it.
 type Task struct {
-	ID       string    `json:"task"` // "t_…"
-	Kind     string    `json:"kind"`
-	Owner    string    `json:"owner"` // agent id of who started it
-	Agents   []string  `json:"agents"`
-	Deadline time.Time `json:"deadline"`
-	Beat     int64     `json:"beat"`            // seconds; 0: none
-	State    string    `json:"state,omitempty"` // StateOpen or StateEnded
+	ID     string   `json:"task"` // "t_…"
+	Kind   string   `json:"kind"`
+	Owner  string   `json:"owner"` // agent id of who started it
+	Agents []string `json:"agents"`
+	// Params are a JSON object; nil: its kind had no manifest.
+	Params   json.RawMessage `json:"params,omitempty"`
+	Deadline time.Time       `json:"deadline"`
+	Beat     int64           `json:"beat"`            // seconds; 0: none
+	State    string          `json:"state,omitempty"` // StateOpen or StateEnded
 	// Grants are its live grants that the caller may see; of Client.Task alone.
 	Grants []LiveGrant `json:"grants,omitempty"`
+}
+
+// Started is a task that has just been started, and what was granted in it.
+type Started struct {
+	Task
+	// Tokens are one for each server of what was granted; nil: no grants were
+	// asked for.
+	Tokens []Token `json:"tokens,omitempty"`
+	// Refused are the manifest's tools that were not granted.
+	Refused []Refused `json:"refused,omitempty"`
+}
+
+// Refused is a tool that was not granted. Every text in it is the broker's, cut
+// and made fit for one line as in Error.
+type Refused struct {
+	Tool       string `json:"tool"`             // "SERVER/TOOL"
+	Reason     string `json:"reason"`           // of toolgrant's closed set
+	Help       string `json:"help"`             // what to do
+	Advice     string `json:"advice,omitempty"` // what the policies that refused it say
+	DecisionID string `json:"decision_id"`      // to be looked up in the audit
 }
 
 // The states of a task.
@@ -47,35 +77,72 @@ type TaskFilter struct {
 // was sent, *Error for the broker's no, anything else when it is unknown
 // whether the task was started; such a task ends by its deadline, or by its
 // beat.
-func (c *Client) StartTask(ctx context.Context, r TaskRequest) (Task, error) {
+func (c *Client) StartTask(ctx context.Context, r TaskRequest) (Started, error) {
 	ttl, err := seconds("task ttl", r.TTL)
 	if err != nil {
-		return Task{}, err
+		return Started{}, err
 	}
 	beat, err := seconds("beat", r.Beat)
 	if err != nil {
-		return Task{}, err
+		return Started{}, err
 	}
 	if r.Kind == "" {
-		return Task{}, fmt.Errorf("%w: a task needs a kind", ErrInvalid)
+		return Started{}, fmt.Errorf("%w: a task needs a kind", ErrInvalid)
+	}
+	if r.Params != nil {
+		if err := checkObject("the parameters of a task", r.Params); err != nil {
+			return Started{}, err
+		}
 	}
 	in := struct {
-		Kind   string   `json:"kind"`
-		Agents []string `json:"agents,omitempty"`
-		TTL    int64    `json:"ttl,omitzero"`
-		Beat   int64    `json:"beat,omitzero"`
-	}{r.Kind, r.Agents, ttl, beat}
-	var t Task
-	if err := c.call(ctx, http.MethodPost, []string{"v1", "tasks"}, nil, in, &t); err != nil {
-		return Task{}, fmt.Errorf("starting a task: %w", err)
+		Kind   string          `json:"kind"`
+		Agents []string        `json:"agents,omitempty"`
+		TTL    int64           `json:"ttl,omitzero"`
+		Beat   int64           `json:"beat,omitzero"`
+		Params json.RawMessage `json:"params,omitempty"`
+		Grant  bool            `json:"grant,omitzero"`
+	}{r.Kind, r.Agents, ttl, beat, r.Params, r.Grant}
+	var s Started
+	if err := c.call(ctx, http.MethodPost, []string{"v1", "tasks"}, nil, in, &s); err != nil {
+		return Started{}, fmt.Errorf("starting a task: %w", err)
 	}
-	if !validID(t.ID, "t_") {
-		return Task{}, fmt.Errorf("starting a task: the broker's answer names no task")
+	if err := s.check(r, beat); err != nil {
+		return Started{}, fmt.Errorf("starting a task: %w", err)
 	}
-	if t.Beat != beat {
-		return Task{}, fmt.Errorf("starting a task: the broker did not take the beat; it does not end %s by silence", t.ID)
+	return s, nil
+}
+
+// check holds an answer against what was asked.
+func (s *Started) check(r TaskRequest, beat int64) error {
+	switch {
+	case !validID(s.ID, "t_"):
+		return fmt.Errorf("the broker's answer names no task")
+	case s.Beat != beat:
+		return fmt.Errorf("the broker did not take the beat; it does not end %s by silence", s.ID)
+	case r.Params != nil && s.Params == nil:
+		return fmt.Errorf("the broker did not take the parameters of %s", s.ID)
+	case r.Grant && s.Tokens == nil:
+		return fmt.Errorf("the broker does not say what it granted in %s", s.ID)
+	case !r.Grant && s.Tokens != nil:
+		return fmt.Errorf("the broker granted in %s what was not asked for", s.ID)
 	}
-	return t, nil
+	if _, err := checkTokens(s.Tokens, s.ID); err != nil {
+		return fmt.Errorf("%w (the task is %s)", err, s.ID)
+	}
+	for i := range s.Refused {
+		for _, text := range []*string{&s.Refused[i].Tool, &s.Refused[i].Reason, &s.Refused[i].Help, &s.Refused[i].Advice, &s.Refused[i].DecisionID} {
+			*text = clean(*text, 512, "")
+		}
+	}
+	return nil
+}
+
+// checkObject refuses what is no JSON object.
+func checkObject(what string, text json.RawMessage) error {
+	if !json.Valid(text) || !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
+		return fmt.Errorf("%w: %s: write a JSON object", ErrInvalid, what)
+	}
+	return nil
 }
 
 // Task returns a task with its live grants (GET /v1/tasks/{id}). One that the
