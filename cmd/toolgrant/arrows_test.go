@@ -32,20 +32,24 @@ var support = []string{"envoy/envoytest", "grants/grantstest", "examples/mcp/cli
 // neither knows Cedar. Envoy's config, Cedar and JOSE each stay in one room.
 var rooms = map[string]arrows{
 	"strictjson": {},
-	"catalog":    {},
+	"strictyaml": {},
+	"catalog":    {code: []string{"strictyaml"}},
 	"client":     {},
 	"grants":     {code: []string{"strictjson"}},
 	"token":      {code: []string{"grants", "strictjson"}},
 	"identity":   {code: []string{"grants", "token"}},
 	"audit":      {code: []string{"grants"}},
-	"cedar":      {code: []string{"authz/mcp", "catalog", "grants", "strictjson"}},
+	"manifest":   {code: []string{"catalog", "grants", "strictjson", "strictyaml"}},
+	"cedar":      {code: []string{"authz/mcp", "catalog", "grants", "manifest", "strictjson"}},
+	"pdp":        {code: []string{"authz/mcp", "catalog", "grants", "manifest", "strictjson"}},
+	"replay":     {code: []string{"audit", "catalog", "grants", "strictjson"}},
 	"envoy":      {code: []string{"catalog"}},
-	"broker":     {code: doors},
+	"broker":     {code: append([]string{"manifest"}, doors...)},
 	"authz":      {code: append([]string{"authz/mcp"}, doors...), tests: []string{"envoy"}},
 	"authz/mcp":  {code: []string{"strictjson"}},
 	"surface":    {code: []string{"authz/mcp", "catalog", "strictjson"}},
 
-	"cmd/toolgrant": {code: append([]string{"authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
+	"cmd/toolgrant": {code: append([]string{"manifest", "pdp", "replay", "strictyaml", "authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
 	"examples/demo":    {code: []string{"examples/stage"}},
 	"examples/reports": {},

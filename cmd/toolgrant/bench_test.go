@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/toolgrant/toolgrant/client"
 )
@@ -30,21 +32,41 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
+// latencies are how long single requests took: their mean hides the slow ones.
+type latencies []time.Duration
+
+func (l *latencies) took(began time.Time) { *l = append(*l, time.Since(began)) }
+
+// report gives the percentiles of what was timed, in microseconds.
+func (l latencies) report(b *testing.B) {
+	slices.Sort(l)
+	for _, p := range []struct {
+		name string
+		at   float64
+	}{{"p50-us", 0.5}, {"p99-us", 0.99}} {
+		b.ReportMetric(float64(l[min(len(l)-1, int(p.at*float64(len(l))))].Nanoseconds())/1000, p.name)
+	}
+}
+
 // BenchmarkIssue is from a request at the broker, over loopback HTTP, to a
 // signed token: a new decision each time.
 func BenchmarkIssue(b *testing.B) {
 	w, _ := benchParts(b)
 	task, bot := w.task(), w.bot()
+	var all latencies
 	for i := 0; b.Loop(); i++ {
 		if i%100 == 0 {
 			task = w.task() // a task has some grants, not a million
 		}
+		began := time.Now()
 		if _, err := bot.Exchange(b.Context(), client.GrantRequest{
 			Tool: "reports/export", Task: task, Constraints: []json.RawMessage{onlyMonth(fmt.Sprint(i))},
 		}); err != nil {
 			b.Fatal(err)
 		}
+		all.took(began)
 	}
+	all.report(b)
 }
 
 // BenchmarkReuse is the same request again: the living grant is the decision's
@@ -52,11 +74,15 @@ func BenchmarkIssue(b *testing.B) {
 func BenchmarkReuse(b *testing.B) {
 	w, _ := benchParts(b)
 	task, bot := w.task(), w.bot()
+	var all latencies
 	for b.Loop() {
+		began := time.Now()
 		if _, err := bot.Exchange(b.Context(), client.GrantRequest{Tool: "reports/export", Task: task}); err != nil {
 			b.Fatal(err)
 		}
+		all.took(began)
 	}
+	all.report(b)
 }
 
 // onlyMonth is a constraint on reports/export: CSV, and that month.

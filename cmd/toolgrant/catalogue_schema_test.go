@@ -170,7 +170,7 @@ func holds(m *mappedSchema) error {
 	if err := i.check(); err != nil {
 		return fmt.Errorf("%w\n%s", err, i.YAML())
 	}
-	_, err := cedar.SchemaText(i.parsed)
+	_, err := cedar.SchemaText(i.parsed, nil)
 	return err
 }
 

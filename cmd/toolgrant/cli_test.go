@@ -299,7 +299,7 @@ func TestPolicyCheckSays(t *testing.T) {
 	}
 	write("toolgrant.yaml", leastConfig+"policies: .\n")
 	write("tools.yaml", "servers:\n- id: a\n  resource: https://a.internal\n  upstream: 127.0.0.1:8080\n  http:\n"+
-		"  - {tool: b, method: GET, path: /b}\n  - {tool: c, method: GET, path: /c}\n")
+		"  - {tool: b, method: GET, path: /b, sets: [read]}\n  - {tool: c, method: GET, path: /c, sets: [read]}\n")
 	write("p.cedar", `@id("open") permit (principal in Toolgrant::AgentGroup::"shoppers", action in Toolgrant::Action::"call", resource);
 @id("of-corp") permit (principal in Toolgrant::AgentGroup::"corp/x", action in Toolgrant::Action::"call", resource) when { context has grant };`)
 	write("entities.json", `[{"uid": {"type": "Toolgrant::AgentGroup", "id": "shoppers"}, "attrs": {}, "parents": []},

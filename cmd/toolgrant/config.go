@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
@@ -19,6 +20,10 @@ type Config struct {
 	Admin     AdminConfig    `yaml:"admin"`
 	Catalogue string         `yaml:"catalogue"` // file of servers and tools; default tools.yaml
 	Policies  string         `yaml:"policies"`  // folder of *.cedar and entities.json; default policies
+	Manifests string         `yaml:"manifests"` // folder of grant manifests, *.yaml; default manifests, if that is there
+	PDP       PDPConfig      `yaml:"pdp"`       // another engine that decides, in place of policies
+	Shadow    ShadowConfig   `yaml:"shadow"`
+	AuthZEN   AuthZENConfig  `yaml:"authzen"`
 	Identity  IdentityConfig `yaml:"identity"`
 	Clients   []ClientConfig `yaml:"clients"`
 	Keys      KeysConfig     `yaml:"keys"`
@@ -134,8 +139,9 @@ type DetectConfig struct {
 
 // AuditConfig is the log of decisions.
 type AuditConfig struct {
-	File  string `yaml:"file"`  // default audit.jsonl
-	Fsync string `yaml:"fsync"` // always, interval (default) or never
+	File   string `yaml:"file"`   // default audit.jsonl
+	Fsync  string `yaml:"fsync"`  // always, interval (default) or never
+	Inputs string `yaml:"inputs"` // what policy was asked, arguments and all but what the catalogue redacts; default: not kept
 }
 
 // EnvoyConfig is what `toolgrant envoy` prints for.
@@ -255,6 +261,13 @@ func (c *Config) setDefaults() {
 		c.Detect.Window = time.Minute
 	}
 	def(&c.Audit.File, "audit.jsonl")
+	if c.Shadow.on() {
+		def(&c.Shadow.File, "shadow.jsonl")
+	}
+	if c.PDP.on() {
+		c.PDP.Timeout = cmp.Or(c.PDP.Timeout, fineDuration(200*time.Millisecond))
+		c.PDP.Cache = cmp.Or(c.PDP.Cache, fineDuration(5*time.Second))
+	}
 	def(&c.Audit.Fsync, "interval")
 	def(&c.Envoy.Listen, "127.0.0.1:10000")
 	def(&c.Envoy.Authz, c.Authz.Listen)
@@ -262,7 +275,13 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Catalogue, &c.Policies, &c.Keys.Dir, &c.Audit.File}
+	if c.Manifests == "" && isFolder(filepath.Join(dir, "manifests")) {
+		c.Manifests = "manifests"
+	}
+	paths := []*string{
+		&c.Catalogue, &c.Policies, &c.Manifests, &c.Keys.Dir, &c.Audit.File, &c.Audit.Inputs,
+		&c.Shadow.Policies, &c.Shadow.Manifests, &c.Shadow.File, &c.PDP.CA, &c.PDP.BearerFile,
+	}
 	for i := range c.Identity.Issuers {
 		is := &c.Identity.Issuers[i]
 		paths = append(paths, &is.JWKSFile, &is.CA, &is.BearerFile)
@@ -278,4 +297,9 @@ func (c *Config) resolve(dir string) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

@@ -66,6 +66,7 @@ func (c *Config) check(f *yamlFile) error {
 	}
 	c.checkClients(fail)
 	oneOf("keys.alg", c.Keys.Alg, "EdDSA", "ES256")
+	c.checkDeciders(fail, oneOf)
 	oneOf("audit.fsync", c.Audit.Fsync, "always", "interval", "never")
 	if !tokenHeader.MatchString(c.Token.Header) || reservedHeader.MatchString(c.Token.Header) {
 		fail("token.header", "%q cannot carry a token; write authorization, or a name of your own in lower case such as x-tool-token", c.Token.Header)

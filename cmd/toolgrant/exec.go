@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,10 +53,11 @@ func execCommand() *cobra.Command {
 		grant         grantFlags
 		taskTTL       ttlFlag
 		header        headerFlag
+		params        paramFlags
 		kind, proxyTo string
 	)
 	cmd := &cobra.Command{
-		Use:   "exec --kind KIND --tool SERVER/TOOL [--tool ...] [flags] -- CMD [ARG]...",
+		Use:   "exec --kind KIND [--tool SERVER/TOOL]... [--param NAME=TEXT]... [flags] -- CMD [ARG]...",
 		Short: "Run a command inside a task of its own",
 		Long: `Run CMD with grants for a task that lives exactly as long as CMD does. The task
 ends when CMD exits, or cannot be started. When toolgrant itself is killed, or
@@ -87,6 +89,10 @@ token to each request, and passes it on to that origin and to nowhere else.
   TOOLGRANT_HTTP_PROXY  for a client that is told its proxy (http_proxy)
   TOOLGRANT_PROXY_URL   base URL to use in the origin's place
 
+Where the kind has a manifest, the task has the parameters that this asks for
+(--param), and without --tool CMD gets all that the manifest has and policy
+permits. What is refused is told, and CMD runs with the rest.
+
 Both hold a secret. On Linux the proxy also answers processes of this user
 alone; elsewhere keep the URLs out of command lines, which everybody can read.`,
 		Example: `  # The header is written anew for each call: the token changes.
@@ -114,11 +120,18 @@ alone; elsewhere keep the URLs out of command lines, which everybody can read.`,
 				return usagef("--kind is missing: the kind of work, as the policy names it")
 			}
 			var err error
-			if x.asks, err = grant.asks(); err != nil {
+			if x.params, err = params.object(cmd); err != nil {
 				return err
 			}
+			if x.hint = params.typeHint; len(grant.tools) > 0 {
+				if x.asks, err = grant.asks(); err != nil {
+					return err
+				}
+			} else if grant.narrows() {
+				return usagef("--tool is missing: what --ttl, --max-calls, --max-sum and --constraint are about")
+			}
 			if proxyTo != "" {
-				if ids := servers(x.asks); len(ids) > 1 {
+				if ids := servers(x.asks); len(ids) > 1 { // of a manifest's it shows later
 					return usagef("--proxy is for one server's token, and these are of %s", strings.Join(ids, ", "))
 				}
 				if x.proxyTo, err = origin(proxyTo); err != nil {
@@ -141,6 +154,7 @@ alone; elsewhere keep the URLs out of command lines, which everybody can read.`,
 	broker.register(cmd)
 	cmd.Flags().StringVar(&kind, "kind", "", "`KIND` of work, as the policy names it (required)")
 	grant.register(cmd)
+	params.register(cmd)
 	cmd.Flags().Var(&taskTTL, "task-ttl", "`TIME` after which the task ends, even if CMD still runs (default the broker's maximum)")
 	cmd.Flags().StringVar(&proxyTo, "proxy", "", "`ORIGIN` to pass requests on to with the token: where Envoy listens, such as http://127.0.0.1:10000")
 	header.register(cmd)
@@ -175,7 +189,9 @@ func (e *commandExit) Unwrap() error { return e.err }
 type execution struct {
 	client         *client.Client
 	kind           string
-	asks           []client.GrantRequest
+	params         json.RawMessage       // of the task; nil: none
+	asks           []client.GrantRequest // none: what the kind's manifest has
+	hint           func(error) error     // says more about what the broker did not take
 	taskTTL        time.Duration
 	proxyTo        *url.URL // nil: none
 	header         headerFlag
@@ -206,10 +222,14 @@ func (x *execution) run(ctx context.Context) error {
 	setup, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
 
-	var err error
-	if x.task, err = x.client.StartTask(setup, client.TaskRequest{Kind: x.kind, TTL: x.taskTTL, Beat: taskBeat}); err != nil {
-		return interrupted(setup, err)
+	asked := time.Now()
+	started, err := x.client.StartTask(setup, client.TaskRequest{
+		Kind: x.kind, Params: x.params, Grant: len(x.asks) == 0, TTL: x.taskTTL, Beat: taskBeat,
+	})
+	if err != nil {
+		return interrupted(setup, x.hint(err))
 	}
+	x.task = started.Task
 	defer x.end(ctx)
 	work, done := context.WithCancel(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
@@ -217,10 +237,14 @@ func (x *execution) run(ctx context.Context) error {
 	defer done()
 	loops.Go(func() { x.beat(work) })
 
-	asked := time.Now()
-	tokens, err := x.client.Grant(setup, client.GrantsRequest{Task: x.task.ID, Grants: x.asks})
-	if err != nil {
-		return interrupted(setup, err)
+	tokens := started.Tokens
+	if len(x.asks) > 0 {
+		asked = time.Now()
+		if tokens, err = x.client.Grant(setup, client.GrantsRequest{Task: x.task.ID, Grants: x.asks}); err != nil {
+			return interrupted(setup, err)
+		}
+	} else if err := x.allOf(&started); err != nil {
+		return err
 	}
 	dir, err := newScratch("exec")
 	if err != nil {
@@ -253,6 +277,26 @@ func (x *execution) run(ctx context.Context) error {
 		return interrupted(setup, setup.Err())
 	}
 	return runCommand(program, signals)
+}
+
+// allOf takes what was granted of the manifest for what was asked for: that is
+// what is renewed.
+func (x *execution) allOf(s *client.Started) error {
+	for _, no := range s.Refused {
+		x.say("%s", notGranted(no))
+	}
+	for _, t := range s.Tokens {
+		for _, g := range t.Grants {
+			x.asks = append(x.asks, client.GrantRequest{Tool: g.Tool})
+		}
+	}
+	switch {
+	case len(x.asks) == 0:
+		return &commandExit{exitRefused, errors.New("nothing that the manifest has was granted; the command was not started")}
+	case x.proxyTo != nil && len(s.Tokens) > 1:
+		return usagef("--proxy is for one server's token, and the manifest has tools of %s", strings.Join(servers(x.asks), ", "))
+	}
+	return nil
 }
 
 // interrupted says so if a signal is why something failed.

@@ -33,6 +33,11 @@ func (g *grantFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&g.constraints, "constraint", nil, "JSON `SCHEMA` that a call's input must satisfy, or @FILE with one; may be repeated")
 }
 
+// narrows reports whether anything is said about the tools beside their names.
+func (g *grantFlags) narrows() bool {
+	return g.ttl.Duration > 0 || g.maxCalls.n > 0 || len(g.sums) > 0 || len(g.constraints) > 0
+}
+
 // asks makes one request for each tool.
 func (g *grantFlags) asks() ([]client.GrantRequest, error) {
 	switch {
@@ -94,6 +99,7 @@ func grantCommand() *cobra.Command {
 		req              client.GrantsRequest
 		header           headerFlag
 		asJSON, asHeader bool
+		input            string
 	)
 	cmd := &cobra.Command{
 		Use:   "grant --task TASK --tool SERVER/TOOL [--tool ...] [flags]",
@@ -108,6 +114,9 @@ while the same grant lives gives a token for that grant, and refills no budget.
 A constraint is a JSON Schema of a small, closed profile over the call's input
 (an HTTP tool's input is {"query": …, "body": …}), and must name every part of
 it. Each one holds for every tool named, and so does each budget.
+
+With --input the grant covers one call, of exactly these arguments (but for those
+that the catalogue calls volatile): what a person has seen and approved.
 
 A renewal is decided anew, and stands in the old grant's place: with its
 constraints and budgets, and never beyond the task's deadline.`,
@@ -131,6 +140,9 @@ constraints and budgets, and never beyond the task's deadline.`,
   # Payments of 1000.50 in all, by another agent than the one that asks.
   toolgrant grant --task "$task" --agent corp/pay-bot --tool bank/pay --max-sum /body/amount=1000.50
 
+  # One payment, with these arguments and no others.
+  toolgrant grant --task "$task" --agent corp/clerk --tool bank/wire --input '{"iban":"DE1","amount":500}'
+
   # Five more minutes, in the place of a grant that lives.
   toolgrant grant --task "$task" --tool reports/export --ttl 5m --renew g_k3v6w7yz2m4n5p6q7r2s3t4u5v`,
 		Args: operands(),
@@ -146,6 +158,14 @@ constraints and budgets, and never beyond the task's deadline.`,
 			asks, err := grant.asks()
 			if err != nil {
 				return err
+			}
+			if input != "" {
+				if len(asks) > 1 {
+					return usagef("--input is for one call of one tool, and so for one --tool")
+				}
+				if asks[0].Input, err = objectFlag("--input", input); err != nil {
+					return err
+				}
 			}
 			if ids := servers(asks); asHeader && len(ids) > 1 {
 				return usagef("--header is for one server's token, and these are of %s; ask for each by itself, or use --json", strings.Join(ids, ", "))
@@ -185,6 +205,7 @@ constraints and budgets, and never beyond the task's deadline.`,
 	cmd.Flags().StringVar(&req.Task, "task", "", "`TASK` that the grants are for (required)")
 	cmd.Flags().StringVar(&req.Agent, "agent", "", "`AGENT` (ALIAS/SUBJECT) that will hold them, if policy lets you ask for it (default you)")
 	grant.register(cmd)
+	cmd.Flags().StringVar(&input, "input", "", "`JSON` object, the input of the one call that the grant is to cover, or @FILE with it")
 	cmd.Flags().StringVar(&grant.renew, "renew", "", "live `GRANT` in whose place the new one stands")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole answer as JSON; it holds the token")
 	cmd.Flags().BoolVar(&asHeader, "header", false, "print the token as an HTTP header")
@@ -234,20 +255,23 @@ func (h *headerFlag) line(token string) string { return h.name + ": " + h.value(
 
 // constraint reads one from the command line or from @FILE. Whether it is in
 // the profile is the broker's to say; that it is one JSON object is seen here.
-func constraint(arg string) (stdjson.RawMessage, error) {
-	from, text := "--constraint", []byte(arg)
+func constraint(arg string) (stdjson.RawMessage, error) { return objectFlag("--constraint", arg) }
+
+// objectFlag reads a JSON object that a flag holds, or @FILE.
+func objectFlag(flag, arg string) (stdjson.RawMessage, error) {
+	from, text := flag, []byte(arg)
 	if file, ok := strings.CutPrefix(arg, "@"); ok {
 		b, err := readFile(file, maxConstraint+1)
 		if err != nil {
-			return nil, usageError(fmt.Errorf("--constraint: %s: %w", file, err))
+			return nil, usageError(fmt.Errorf("%s: %s: %w", flag, file, err))
 		}
 		from, text = file, b
 	}
 	if len(text) > maxConstraint {
 		return nil, usageError(fmt.Errorf("%s: longer than %d bytes", from, maxConstraint))
 	}
-	if from == "--constraint" && !strings.HasPrefix(strings.TrimSpace(arg), "{") {
-		return nil, usageError(fmt.Errorf("--constraint %.40q: not a JSON object: write one, or @FILE for one in a file", arg))
+	if from == flag && !strings.HasPrefix(strings.TrimSpace(arg), "{") {
+		return nil, usageError(fmt.Errorf("%s %.40q: not a JSON object: write one, or @FILE for one in a file", flag, arg))
 	}
 	var object map[string]any
 	if err := json.Unmarshal(text, &object); err != nil {

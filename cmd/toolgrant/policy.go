@@ -13,13 +13,15 @@ import (
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/cedar"
 	"github.com/toolgrant/toolgrant/grants"
+	"github.com/toolgrant/toolgrant/manifest"
 )
 
 const maxPolicyInput = 1 << 20 // bytes
 
 func policyCommand() *cobra.Command {
 	return group("policy", "Check policies, and try them out",
-		policyCheckCommand(), policySchemaCommand(), policyExampleCommand())
+		policyCheckCommand(), policyTestCommand(), policyExplainCommand(), policyReplayCommand(), policyShadowCommand(),
+		policySchemaCommand(), policyExampleCommand())
 }
 
 func policyCheckCommand() *cobra.Command {
@@ -106,8 +108,8 @@ func policySchemaCommand() *cobra.Command {
 		Use:   "schema [--config FILE]",
 		Short: "Print the Cedar schema of the policies",
 		Long: `Print the schema that the policies are held to, in Cedar's own format. It is made
-from the catalogue: each tool has an action, whose context.input has the types of
-the tool's input. Editors and Cedar's command line take it.`,
+from the catalogue and the manifests: each tool has an action, whose context.input
+has the types of the tool's input. Editors and Cedar's command line take it.`,
 		Example: `  toolgrant policy schema > toolgrant.cedarschema
   cedar validate --schema toolgrant.cedarschema --policies policies/issue.cedar`,
 		Args: operands(),
@@ -120,7 +122,13 @@ the tool's input. Editors and Cedar's command line take it.`,
 			if err != nil {
 				return usageError(err)
 			}
-			text, err := cedar.SchemaText(tools)
+			var manifests *manifest.Set
+			if cfg.Manifests != "" {
+				if manifests, err = manifest.Load(cfg.Manifests, tools); err != nil {
+					return usageError(err)
+				}
+			}
+			text, err := cedar.SchemaText(tools, manifests)
 			if err != nil {
 				return err
 			}
@@ -175,6 +183,12 @@ func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	set, _, err := readPolicies(cfg)
+	return set, cfg, err
+}
+
+// readPolicies reads policies and manifests as serve does.
+func readPolicies(cfg *Config) (*cedar.Set, *catalog.Catalog, error) {
 	tools, err := catalog.Load(cfg.Catalogue)
 	if err != nil {
 		return nil, nil, usageError(err)
@@ -187,11 +201,13 @@ func loadPolicies(config *configFlag) (*cedar.Set, *Config, error) {
 		}
 	}
 	slices.Sort(groups)
-	set, err := cedar.Load(cedar.Config{Dir: cfg.Policies, Catalog: tools, Groups: slices.Compact(groups), Aliases: aliases(cfg)})
+	set, err := cedar.Load(cedar.Config{
+		Dir: cfg.Policies, Manifests: cfg.Manifests, Catalog: tools, Groups: slices.Compact(groups), Aliases: aliases(cfg),
+	})
 	if err != nil {
 		return nil, nil, usageError(err)
 	}
-	return set, cfg, nil
+	return set, tools, nil
 }
 
 func readInput(stdin io.Reader, file string) ([]byte, error) {

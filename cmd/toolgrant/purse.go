@@ -23,7 +23,7 @@ type purse struct {
 	// Written by the loop that renews, which alone reads them without mu.
 	mu   sync.Mutex
 	held client.Token
-	ends time.Time // of the token, by this machine's clock
+	ends time.Time // of the first grant, by this machine's clock
 }
 
 func (p *purse) token() string {
@@ -63,6 +63,11 @@ func (x *execution) purses(tokens []client.Token, asked time.Time, dir string) (
 func (p *purse) put(t client.Token, asked time.Time) error {
 	p.mu.Lock()
 	p.held, p.ends = t, asked.Add(time.Duration(t.ExpiresIn)*time.Second)
+	for _, g := range t.Grants { // a manifest has times of its own for each tool
+		if end := asked.Add(time.Duration(g.TTL) * time.Second); end.Before(p.ends) {
+			p.ends = end
+		}
+	}
 	p.mu.Unlock()
 	if err := replaceFile(p.file, t.AccessToken); err != nil {
 		return fmt.Errorf("writing the token file: %w", err)

@@ -126,7 +126,7 @@ func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root := group("toolgrant", "Just-in-time tools for AI agents",
 		serveCommand(), readyCommand(),
 		taskCommand(), grantCommand(), grantsCommand(), revokeCommand(), execCommand(),
-		policyCommand(), tokenCommand(), explainCommand(), auditCommand(),
+		policyCommand(), manifestCommand(), tokenCommand(), explainCommand(), auditCommand(),
 		devCommand(), identityCommand(), keysCommand(), envoyCommand(), catalogueCommand(), versionCommand(),
 	)
 	root.Long, root.Example = rootHelp, rootExample

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/toolgrant/toolgrant/authz"
 	"github.com/toolgrant/toolgrant/broker"
+	"github.com/toolgrant/toolgrant/cedar"
 	"github.com/toolgrant/toolgrant/surface"
 	"github.com/toolgrant/toolgrant/token"
 )
@@ -48,8 +50,16 @@ in memory: a restart ends them all.`,
 				if err != nil {
 					return usageError(err)
 				}
-				for _, w := range r.policies.Current().Warnings() {
-					fmt.Fprintln(cmd.ErrOrStderr(), "warning: policies: "+w)
+				for _, one := range []struct {
+					what string
+					set  *cedar.Live
+				}{{"policies", r.policies}, {"shadow", r.shadow}} {
+					if one.set == nil {
+						continue
+					}
+					for _, w := range one.set.Current().Warnings() {
+						fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+one.what+": "+w)
+					}
 				}
 				if err := errors.Join(checkKeys(cfg), checkFolders(cfg), checkCertificates(cfg)); err != nil {
 					return usageError(err)
@@ -104,6 +114,12 @@ func checkFolders(cfg *Config) error {
 		look("surface.listen", path)
 	}
 	look("audit.file", cfg.Audit.File)
+	if cfg.Audit.Inputs != "" {
+		look("audit.inputs", cfg.Audit.Inputs)
+	}
+	if cfg.Shadow.on() {
+		look("shadow.file", cfg.Shadow.File)
+	}
 	return errors.Join(faults...)
 }
 
@@ -117,7 +133,7 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.trail.Close()) }()
+	defer func() { err = errors.Join(err, p.close()) }()
 	d, err := openDoors(ctx, cfg, p)
 	if err != nil {
 		return err
@@ -143,9 +159,11 @@ func serve(ctx context.Context, cfg *Config, log *zap.Logger) (err error) {
 	d.serve(ctx, g, p)
 	log.Info("serving",
 		zap.String("broker", cfg.Broker.PublicURL), zap.String("authz", cfg.Authz.Listen), zap.String("admin", cfg.Admin.Listen),
-		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.policies.Current().Policies()),
-		zap.Stringer("revision", p.policies.Current().Revision()))
-	p.tellOf(p.policies.Current())
+		zap.Int("servers", len(p.catalog.Servers)), zap.Strings("policies", p.names()), zap.Strings("manifests", p.decides.Manifests().Kinds()),
+		zap.Stringer("revision", p.decides.Status().Revision))
+	if p.policies != nil {
+		p.tellOf(p.policies.Current())
+	}
 	err = g.Wait()
 	log.Info("stopped")
 	return err
@@ -163,7 +181,7 @@ func reloadOnHangup(ctx context.Context, p *parts) error {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			if changed, err := p.policies.Reload(); err == nil && !changed { // else its hooks tell
+			if changed, err := p.decides.Reload(); err == nil && !changed { // else its hooks tell
 				p.log.Info("SIGHUP: the policies are those in force already")
 			}
 		}
@@ -173,6 +191,7 @@ func reloadOnHangup(ctx context.Context, p *parts) error {
 // doors are the open addresses of the program.
 type doors struct {
 	issue, admin          net.Listener // admin may be nil
+	issueHandler          http.Handler
 	call                  *authz.Server
 	surface               *surface.Server // nil: no MCP server
 	issueFiles, callFiles *certificates
@@ -196,6 +215,9 @@ func openDoors(ctx context.Context, cfg *Config, p *parts) (d *doors, err error)
 	}
 	if d.adminFiles, err = openCertificates(cfg.Admin.TLS, d.log, "h2", "http/1.1"); err != nil {
 		return d, usageError(fmt.Errorf("admin.tls: %w", err))
+	}
+	if d.issueHandler, err = p.withAuthZEN(cfg, p.issue.Handler()); err != nil {
+		return d, usageError(err)
 	}
 	var lc net.ListenConfig
 	if d.issue, err = lc.Listen(ctx, "tcp", cfg.Broker.Listen); err != nil {
@@ -240,7 +262,7 @@ func (d *doors) serve(ctx context.Context, g *errgroup.Group, p *parts) {
 	g.Go(func() error { return d.callFiles.run(ctx) })
 	g.Go(func() error { return d.adminFiles.run(ctx) })
 	g.Go(func() error {
-		s := broker.NewServer(p.issue.Handler(), broker.ServerConfig{TLS: d.issueFiles.config(), Logger: d.log})
+		s := broker.NewServer(d.issueHandler, broker.ServerConfig{TLS: d.issueFiles.config(), Logger: d.log})
 		return s.Serve(ctx, d.issue)
 	})
 	g.Go(func() error { return d.call.Run(ctx) })

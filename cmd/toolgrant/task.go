@@ -20,10 +20,11 @@ func taskStartCommand() *cobra.Command {
 		broker    brokerFlags
 		req       client.TaskRequest
 		ttl, beat ttlFlag
+		params    paramFlags
 		asJSON    bool
 	)
 	cmd := &cobra.Command{
-		Use:   "start --kind KIND [--agent AGENT]... [--ttl TIME] [--beat TIME]",
+		Use:   "start --kind KIND [--agent AGENT]... [--param NAME=TEXT]... [--grant] [--ttl TIME] [--beat TIME]",
 		Short: "Start a task, and print its id",
 		Long: `Start a task: a bounded piece of work, for which its agents may hold grants.
 
@@ -31,41 +32,68 @@ The id goes to stdout alone, so that a script can keep it. The task ends by
 "toolgrant task end", or at its deadline, and never opens again. With --beat it
 also ends when its owner has been silent for that long (POST
 /v1/tasks/TASK/beat): a task whose work has died does not wait for its deadline.
-"toolgrant exec" does that for a command.`,
+"toolgrant exec" does that for a command.
+
+Where the kind has a manifest, the task has the parameters that this asks for
+(--param), which never change, and no grant of it goes beyond what it has. With
+--grant all of that is asked for at once: then the answer with the tokens goes to
+stdout, as JSON, and stderr tells what policy refused.`,
 		Example: `  # A task for yourself.
   task=$(toolgrant task start --kind monthly-report)
 
   # A task whose grants another agent holds, for at most half an hour.
-  toolgrant task start --kind monthly-report --agent corp/report-bot --ttl 30m --json`,
+  toolgrant task start --kind monthly-report --agent corp/report-bot --ttl 30m --json
+
+  # All that the manifest of pay-bill has, for these parameters.
+  toolgrant task start --kind pay-bill --agent corp/clerk --param recipient=ACME --param limit:=100 --grant |
+    jq -r '.tokens[0].access_token'`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if req.Kind == "" {
 				return usagef("--kind is missing: the kind of work, as the policy names it")
 			}
 			req.TTL, req.Beat = ttl.Duration, beat.Duration
+			var err error
+			if req.Params, err = params.object(cmd); err != nil {
+				return err
+			}
 			c, err := broker.client(cmd)
 			if err != nil {
 				return err
 			}
 			t, err := c.StartTask(cmd.Context(), req)
 			if err != nil {
-				return err
+				return params.typeHint(err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "task %s of %q is open until %s for %q\n",
 				t.ID, t.Kind, t.Deadline.Local().Format(time.RFC3339), strings.Join(t.Agents, ", "))
-			if asJSON {
+			for _, no := range t.Refused {
+				fmt.Fprintln(cmd.ErrOrStderr(), notGranted(no))
+			}
+			if asJSON || req.Grant {
 				return printJSON(cmd, t)
 			}
 			return printLine(cmd, t.ID)
 		},
 	}
 	broker.register(cmd)
+	params.register(cmd)
+	cmd.Flags().BoolVar(&req.Grant, "grant", false, "ask for all that the kind's manifest has, and print the answer as JSON")
 	cmd.Flags().StringVar(&req.Kind, "kind", "", "`KIND` of work, as the policy names it (required)")
 	cmd.Flags().StringArrayVar(&req.Agents, "agent", nil, "`AGENT` (ALIAS/SUBJECT) that may hold its grants; may be repeated (default you)")
 	cmd.Flags().Var(&ttl, "ttl", "`TIME` until its deadline, such as 30m (default the broker's maximum)")
 	cmd.Flags().Var(&beat, "beat", "`TIME` of silence that ends it, from 2s to 1h (default none)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
 	return cmd
+}
+
+// notGranted says which tool of the manifest was refused, and why.
+func notGranted(r client.Refused) string {
+	text := fmt.Sprintf("not granted: %q: %s: %s", r.Tool, r.Reason, r.Help)
+	if r.Advice != "" {
+		text += "; " + r.Advice
+	}
+	return text + " (" + r.DecisionID + ")"
 }
 
 func taskShowCommand() *cobra.Command {
@@ -109,6 +137,9 @@ func taskText(t client.Task) string {
 	line("kind", t.Kind)
 	line("owner", t.Owner)
 	line("agents", strings.Join(t.Agents, ", "))
+	if t.Params != nil {
+		line("params", string(t.Params))
+	}
 	line("deadline", t.Deadline.Local().Format(time.RFC3339))
 	if t.Beat > 0 {
 		line("beat", "ends when its owner is silent for "+inWords(time.Duration(t.Beat)*time.Second))

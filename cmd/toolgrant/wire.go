@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/toolgrant/toolgrant/envoy"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/replay"
 	"github.com/toolgrant/toolgrant/surface"
 	"github.com/toolgrant/toolgrant/token"
 )
@@ -31,12 +33,16 @@ type rules struct {
 	catalog  *catalog.Catalog
 	identity *identity.Verifier
 	clients  *identity.Clients // nil: none are configured
-	policies *cedar.Live
+	decides  engine
+	policies *cedar.Live // that it decides by; nil: it is another engine
+	shadow   *cedar.Live // candidates; nil: there are none
 }
 
 // hooks hear of what is read again while serving; the zero value hears nothing.
 type hooks struct {
 	policies cedar.LiveConfig
+	shadow   cedar.LiveConfig
+	engine   func() // another engine, or what bounds it, has changed
 	issuer   func(alias string, changed bool, err error)
 }
 
@@ -53,8 +59,26 @@ func loadRules(cfg *Config, log *zap.Logger, hear hooks) (*rules, error) {
 	if _, err := envoy.Config(envoyOptions(cfg, r.catalog)); err != nil {
 		return nil, err
 	}
-	if r.policies, err = cedar.Open(cedar.Config{Dir: cfg.Policies, Catalog: r.catalog, Groups: r.identity.KnownGroups(), Aliases: aliases(cfg)}, hear.policies); err != nil {
+	if cfg.PDP.on() {
+		changed := hear.engine
+		if changed == nil {
+			changed = func() {}
+		}
+		r.decides, err = openTheirs(cfg, r.catalog, log, changed)
+		return &r, err
+	}
+	from := cedar.Config{
+		Dir: cfg.Policies, Manifests: cfg.Manifests, Catalog: r.catalog, Groups: r.identity.KnownGroups(), Aliases: aliases(cfg),
+	}
+	if r.policies, err = cedar.Open(from, hear.policies); err != nil {
 		return nil, fmt.Errorf("policies: %w", err)
+	}
+	r.decides = ours{r.policies}
+	if cfg.Shadow.on() {
+		from.Dir, from.Manifests = cfg.Shadow.Policies, cmp.Or(cfg.Shadow.Manifests, cfg.Manifests)
+		if r.shadow, err = cedar.Open(from, hear.shadow); err != nil {
+			return nil, fmt.Errorf("shadow: %w", err)
+		}
 	}
 	return &r, nil
 }
@@ -111,6 +135,8 @@ type parts struct {
 	keys    *token.Keys
 	tokens  *token.Verifier
 	trail   *audit.Log
+	inputs  *replay.Inputs // nil: not kept
+	beside  *replay.Shadow // nil: no candidates
 	signals *audit.Signals
 	metrics *metrics
 	health  *health
@@ -128,7 +154,16 @@ func wire(cfg *Config, log *zap.Logger) (*parts, error) {
 	p := &parts{log: log, metrics: newMetrics(), swapped: make(chan struct{}, 1)}
 	r, err := loadRules(cfg, log, hooks{
 		policies: cedar.LiveConfig{OnReload: p.reloaded, OnFailure: p.notReloaded},
-		issuer:   func(alias string, _ bool, err error) { p.metrics.refreshed(alias, err) },
+		shadow: cedar.LiveConfig{
+			OnReload: func(_, now *cedar.Set) {
+				log.Info("the candidates of the shadow were reloaded", zap.Stringer("revision", now.Revision()))
+			},
+			OnFailure: func(err error) {
+				log.Error("the changed candidates of the shadow do not load; the last good ones are compared", zap.Error(err))
+			},
+		},
+		engine: p.sweepSoon,
+		issuer: func(alias string, _ bool, err error) { p.metrics.refreshed(alias, err) },
 	})
 	if err != nil {
 		return nil, usageError(err)
@@ -143,6 +178,9 @@ func wire(cfg *Config, log *zap.Logger) (*parts, error) {
 	p.trail, err = audit.Open(audit.Config{File: cfg.Audit.File, Fsync: cfg.Audit.Fsync, Key: p.keys.AuditKey(), Logger: log})
 	if err != nil {
 		return nil, err
+	}
+	if err := p.keepQuestions(cfg, log); err != nil {
+		return nil, errors.Join(err, p.close())
 	}
 	p.metrics.know(p.catalog)
 	p.signals = audit.NewSignals(audit.SignalsConfig{
@@ -191,7 +229,7 @@ func (p *parts) watched() *authz.Watched {
 func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
 	return authz.Config{
 		Watched: p.watched(),
-		Catalog: p.catalog, Table: p.table, Decide: p.policies.Decide, Tokens: p.tokens, Identity: p.identity,
+		Catalog: p.catalog, Table: p.table, Decide: p.decides.Decide, Asked: p.asked(), Tokens: p.tokens, Identity: p.identity,
 		Record: func(r audit.Record) error { return p.record([]audit.Record{r}) }, Digest: p.trail.Digest,
 		Logger: log, CredentialHeader: cfg.Token.Header,
 	}
@@ -200,7 +238,8 @@ func (p *parts) doorConfig(cfg *Config, log *zap.Logger) authz.Config {
 // brokerConfig is what the issue door works with.
 func (p *parts) brokerConfig(cfg *Config, log *zap.Logger) broker.Config {
 	return broker.Config{
-		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.policies.Decide, Identity: p.identity, Clients: p.clients,
+		Catalog: p.catalog, Store: p.store, Table: p.table, Decide: p.decides.Decide, Manifests: p.decides.Manifests, Asked: p.asked(),
+		Identity: p.identity, Clients: p.clients,
 		Keys: p.keys, Issuer: cfg.Broker.Issuer, PublicURL: cfg.Broker.PublicURL, Record: p.record, Logger: log,
 		MaxTTL: cfg.Limits.MaxTTL, MaxTask: cfg.Limits.MaxTask, RatePerAgent: cfg.Limits.RequestsPerAgent,
 	}
@@ -228,7 +267,10 @@ func (p *parts) lookAfter() {
 			return "", nil
 		}},
 		{"policies", func() (string, error) {
-			s := p.policies.Status()
+			s := p.decides.Status()
+			if s.Down != nil {
+				return "", s.Down
+			}
 			note := fmt.Sprintf("revision %s, loaded %s", s.Revision, s.Loaded.UTC().Format(time.RFC3339))
 			if s.Failed != nil { // the last good ones decide: that is no reason to refuse calls
 				note += fmt.Sprintf("; a reload failed at %s, see the log", s.FailedAt.UTC().Format(time.RFC3339))
@@ -256,10 +298,10 @@ func (p *parts) lookAfter() {
 	p.metrics.gauge("tasks", "Tasks in the table, the dead that are not yet forgotten included.", func() float64 { return float64(p.table.Counts().Tasks) })
 	p.metrics.gauge("grants", "Grants in the table, the dead that are not yet forgotten included.", func() float64 { return float64(p.table.Counts().Grants) })
 	p.metrics.gauge("policy_loaded_timestamp_seconds", "When the policies in force were loaded.", func() float64 {
-		return float64(p.policies.Status().Loaded.UnixMilli()) / 1000
+		return float64(p.decides.Status().Loaded.UnixMilli()) / 1000
 	})
 	p.metrics.gauge("policy_reload_failed", "1 if what is in the policy folder does not load, and older policies decide.", func() float64 {
-		return truth(p.policies.Status().Failed != nil)
+		return truth(p.decides.Status().Failed != nil)
 	})
 }
 
@@ -268,6 +310,11 @@ func (p *parts) reloaded(_, now *cedar.Set) {
 	p.metrics.reloads.WithLabelValues("done").Inc()
 	p.log.Info("policies were reloaded", zap.Stringer("revision", now.Revision()), zap.Strings("policies", now.Policies()))
 	p.tellOf(now)
+	p.sweepSoon()
+}
+
+// sweepSoon has older grants decided anew.
+func (p *parts) sweepSoon() {
 	select {
 	case p.swapped <- struct{}{}:
 	default: // a sweep is due already
@@ -353,7 +400,8 @@ func (p *parts) run(ctx context.Context) error {
 	for _, loop := range []func(context.Context) error{
 		p.store.Run, p.trail.Run, p.signals.Run, p.identity.Run, p.issue.Run, p.sweep,
 		func(ctx context.Context) error { return p.table.Follow(ctx, p.store, nil) },
-		func(ctx context.Context) error { p.policies.Run(ctx); return nil },
+		func(ctx context.Context) error { p.decides.Run(ctx); return nil },
+		p.runShadow,
 		p.followKeys,
 	} {
 		g.Go(func() error { return ended(loop(ctx)) })
