@@ -23,9 +23,7 @@ func TestB04NeverWiderThanTheManifest(t *testing.T) {
 		small := rapid.Int64Range(0, 6)
 		for range 1000 {
 			a := ask{ttl: time.Duration(small.Draw(rt, "ttl")) * time.Second}
-			for _, c := range rapid.SliceOfN(rapid.SampledFrom(texts[1:]), 0, 3).Draw(rt, "constraints") {
-				a.constraints = append(a.constraints, c)
-			}
+			a.constraints = append(a.constraints, rapid.SliceOfN(rapid.SampledFrom(texts[1:]), 0, 3).Draw(rt, "constraints")...)
 			e := manifest.Entry{
 				TTL: time.Duration(small.Draw(rt, "its ttl")) * time.Second, MaxCalls: small.Draw(rt, "its calls"),
 				Constraint: rapid.SampledFrom(texts).Draw(rt, "its constraint"), Sums: map[string]int64{}, Once: small.Draw(rt, "once") == 0,

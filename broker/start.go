@@ -116,7 +116,7 @@ func (b *Broker) open(ctx context.Context, r *request, s *start, gs []granted, i
 	}
 	ans := startAnswer{taskAnswer: answerTask(task, stateOpen)}
 	if s.order != nil {
-		permitted, no := r.sorted(s, gs, in, ds[1:])
+		permitted, no := r.sortOut(s, gs, in, ds[1:])
 		tokens, rep := b.issueFirst(ctx, r, permitted, ds[0].Revision)
 		if rep.why != grants.None {
 			b.undo(r, endOf(task))
@@ -163,9 +163,9 @@ func (b *Broker) proposeAll(r *request, s *start) ([]granted, reply) {
 	return gs, reply{}
 }
 
-// sorted puts the tools of a manifest on record, one each: which of them policy
+// sortOut puts the tools of a manifest on record, one each: which of them policy
 // permits, and which are refused, and why.
-func (r *request) sorted(s *start, gs []granted, in []grants.Input, ds []grants.Decision) (permitted []granted, no []refusedTool) {
+func (r *request) sortOut(s *start, gs []granted, in []grants.Input, ds []grants.Decision) (permitted []granted, no []refusedTool) {
 	no = []refusedTool{}
 	note := func(tool string) *audit.Record {
 		r.records = append(r.records, audit.Record{Kind: grants.ActionGrant, Agent: s.order.agent.ID(), Tool: tool, Task: s.task.ID})

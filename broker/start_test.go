@@ -29,7 +29,7 @@ func (s noIssue) Issue(ctx context.Context, gs []grants.Grant) (grants.Rev, gran
 	return s.Store.Issue(ctx, gs)
 }
 
-// start is what a start with grants was answered.
+// started is what a start with grants was answered.
 type started struct {
 	Task    grants.ID
 	State   string

@@ -72,7 +72,7 @@ func openTheirs(cfg *Config, c *catalog.Catalog, log *zap.Logger, changed func()
 		OnRevision: func(_, _ grants.Digest) { changed() },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pdp: %w", err)
+		return nil, err
 	}
 	return t, nil
 }

@@ -23,8 +23,6 @@ func (p *paramFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.file, "params", "", "`FILE` with all parameters, a JSON object, or - for stdin")
 }
 
-func (p *paramFlags) given() bool { return len(p.params) > 0 || p.file != "" }
-
 // object is the parameters as one JSON object; nil: none were given.
 func (p *paramFlags) object(cmd *cobra.Command) (json.RawMessage, error) {
 	if p.file != "" {

@@ -425,6 +425,84 @@ tests:
 	}
 }
 
+// questionsOf reads the cases of a text with the configuration.
+func questionsOf(t *testing.T, config, text string) []*asking {
+	t.Helper()
+	cfg, err := LoadConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, tools, err := readPolicies(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &testReader{cfg: cfg, catalog: tools, set: set, now: time.Unix(1e9, 0).UTC()}
+	tests, err := r.readFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*asking
+	for _, c := range tests {
+		all = append(all, c.question)
+	}
+	return all
+}
+
+// A question is as the doors put it: a grant inside its manifest, with the task's
+// bounds and narrower ones of its own, and an input with all of its parts.
+func TestPolicyTestQuestions(t *testing.T) {
+	grant := "{agent: clerk, tool: bank/send_money, task: {kind: pay-bill, owner: front, params: {recipient: a, limit: 3}}, ttl: 10m, "
+	qs := questionsOf(t, "../../examples/bank/toolgrant.yaml", "agents: {clerk: {id: corp/clerk}, front: {id: corp/front, groups: [front-ends]}}\ntests:\n"+
+		"- {name: a, expect: allow, grant: "+grant+"max_calls: 2, max_sum: {/amount: 2.5}}}\n"+
+		"- {name: b, expect: allow, grant: "+grant+"max_calls: 5, max_sum: {/amount: 7}}}\n"+
+		"- {name: c, expect: allow, grant: {agent: clerk, tool: bank/wire, task: {kind: settle-account}, input: {iban: x, amount: 3, request_id: r}}}\n"+
+		"- {name: d, expect: allow, call: {agent: clerk, tool: bank/get_iban, input: {name: x}, grant: {task: {kind: settle-account, owner: front}, age: 1m, ttl: 2m}}}\n")
+	budgets := func(i int) (all []string) {
+		g := qs[i].in.Grant
+		for _, b := range g.Budgets {
+			whose := "task"
+			if b.Key == grants.GrantBudget(g.ID, b.Arg) {
+				whose = "own"
+			} else if b.Key != grants.TaskBudget(g.Task, g.Tool, b.Arg) {
+				t.Errorf("%d: key %s", i, b.Key)
+			}
+			all = append(all, fmt.Sprint(whose, b.Arg, " ", b.Limit))
+		}
+		return all
+	}
+	for i, want := range [][]string{
+		{"task 3", "own 2", "task/amount 30000", "own/amount 25000"}, // narrower than the manifest's
+		{"task 3", "task/amount 30000"},                              // wider is nothing
+		{"task 20", "own 1"},
+		nil,
+	} {
+		if got := budgets(i); !slices.Equal(got, want) {
+			t.Errorf("%d: %q, want %q", i, got, want)
+		}
+		if qs[i].why != grants.None {
+			t.Errorf("%d: %s: %s", i, qs[i].why, qs[i].detail)
+		}
+	}
+	if g := qs[0].in.Grant; g.TTL() != 2*time.Minute || len(g.Constraints) != 1 || !g.Once.IsZero() {
+		t.Errorf("not as its manifest has it: %+v", g)
+	}
+	pinned, err := grants.OnceDigest(map[string]any{"iban": "x", "amount": strictjson.Number("3")}, nil)
+	if g := qs[2].in.Grant; err != nil || g.Once != pinned { // request_id is volatile
+		t.Errorf("once %s, want %s (%v)", g.Once, pinned, err)
+	}
+	if g, at := qs[3].in.Grant, qs[3].in.At; at.Sub(g.NotBefore) != time.Minute || g.Expires.Sub(at) != 2*time.Minute {
+		t.Errorf("%+v at %s", g, at)
+	}
+	call := questionsOf(t, "../../examples/reports/toolgrant.yaml", reportsAgents+"- {name: a, expect: deny, call: {agent: bot, tool: reports/export, input: {body: {month: x}}}}\n")[0]
+	if diff := cmp.Diff(any(map[string]any{"query": map[string]any{}, "body": map[string]any{"month": "x"}}), call.in.Args); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // What the call door makes of a request is what the test wrote.
 func TestWireCalls(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
