@@ -8,12 +8,11 @@ import (
 	"strings"
 
 	cedargo "github.com/cedar-policy/cedar-go"
+
+	"github.com/toolgrant/toolgrant/spelling"
 )
 
-const (
-	maxMisspelling = 2 // bytes to change; further off is no misspelling
-	maxListed      = 12
-)
+const maxListed = 12
 
 // suggest completes an error about a name that is not known: with the nearest
 // of those that are or, if none is near, with all of a few.
@@ -33,12 +32,7 @@ func suggest(name string, known iter.Seq[string]) string {
 
 // didYouMean is the question for the nearest of the names; "" if none is near.
 func didYouMean(name string, sorted []string) string {
-	best, bestDistance := "", maxMisspelling+1
-	for _, k := range sorted {
-		if d := distance(name, k, bestDistance); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
+	best := spelling.Nearest(name, sorted)
 	if best == "" {
 		return ""
 	}
@@ -54,31 +48,6 @@ func names[K ~string, V any](m map[K]V) iter.Seq[string] {
 			}
 		}
 	}
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a;
-// bound, if it is not less.
-func distance(a, b string, bound int) int {
-	if max(len(a)-len(b), len(b)-len(a)) >= bound {
-		return bound
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return min(row[len(b)], bound)
 }
 
 // findText returns the offset at which the policy first has a literal of the

@@ -4,15 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path"
-	"regexp"
-	"slices"
-	"strings"
 	"unicode/utf8"
 
+	"github.com/toolgrant/toolgrant/confdir"
 	"github.com/toolgrant/toolgrant/manifest"
 )
 
@@ -74,22 +68,9 @@ func (s *source) addManifests(cfg Config) error {
 	return nil
 }
 
-// readTwice wants the same twice in a row, of policies and manifests together: a
-// directory that somebody is writing to, or that is swapped meanwhile, must not
-// give a mixture of two sets.
+// readTwice wants the same twice in a row, of policies and manifests together.
 func readTwice(read func() (source, error)) (source, error) {
-	first, err := read()
-	if err != nil {
-		return source{}, err
-	}
-	second, err := read()
-	if err != nil {
-		return source{}, err
-	}
-	if !first.equal(second) {
-		return source{}, errChanged
-	}
-	return first, nil
+	return confdir.Twice(read, source.equal, errChanged)
 }
 
 func (s source) equal(o source) bool {
@@ -104,140 +85,33 @@ func (s source) equal(o source) bool {
 	return true
 }
 
-// readDir reads the policy files, and refuses what looks like one and would not
-// be read: a forbid must not vanish without a word.
+// readDir reads a policy directory once: a forbid must not vanish without a word.
 func readDir(dir string) (source, error) {
-	root, err := os.OpenRoot(dir) // follows symbolic links inside the directory, never out of it
+	all, err := confdir.Rules{
+		Suffix:   policySuffix,
+		Others:   []confdir.Other{{Name: entitiesFile, Max: maxEntities}},
+		MaxFile:  maxFile,
+		MaxTotal: maxTotal,
+		Words: confdir.Words{
+			Files:      "policy files",
+			Content:    "policies",
+			Folder:     "policy directory",
+			SubFolder:  "sub-directory",
+			SubFolders: "sub-directories",
+			Advice:     "; few policies about sets and groups say more than many about each tool",
+		},
+	}.Read(dir)
 	if err != nil {
 		return source{}, err
 	}
-	defer root.Close()
-	entries, err := fs.ReadDir(root.FS(), ".") // sorted by name
-	if err != nil {
-		return source{}, err
-	}
-	var src source
-	total := 0
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case strings.HasPrefix(name, ".."):
-			if err := checkMount(root, e, entries); err != nil {
-				return source{}, err
-			}
-		case isPolicy(name) && !strings.HasSuffix(name, policySuffix):
-			return source{}, fmt.Errorf("%s: only names in %s are read; rename the file, or take it away", name, policySuffix)
-		case name != entitiesFile && strings.EqualFold(name, entitiesFile):
-			return source{}, fmt.Errorf("%s: only the name %s is read; rename the file, or take it away", name, entitiesFile)
-		case name == entitiesFile:
-			if src.entities, err = readFile(root, name, maxEntities); err != nil {
-				return source{}, err
-			}
-		case isPolicy(name):
-			text, err := readFile(root, name, maxFile)
-			if err != nil {
-				return source{}, err
-			}
-			if total += len(text); total > maxTotal {
-				return source{}, fmt.Errorf("%s: the policy files together are over %d bytes, the most that is loaded; few policies about sets and groups say more than many about each tool", name, maxTotal)
-			}
-			src.policies = append(src.policies, file{name, text})
-		default:
-			if err := checkBelow(root, e); err != nil {
-				return source{}, err
-			}
-		}
-	}
-	if len(src.policies) == 0 {
+	if len(all.Files) == 0 {
 		return source{}, fmt.Errorf("%s holds no *.cedar file: with no policy nothing could ever be permitted", dir)
 	}
+	src := source{entities: all.Others[entitiesFile]}
+	for _, f := range all.Files {
+		src.policies = append(src.policies, file{f.Name, f.Text})
+	}
 	return src, nil
-}
-
-// isPolicy reports whether the name says that the file holds policies, in
-// whatever case.
-func isPolicy(name string) bool { return strings.EqualFold(path.Ext(name), policySuffix) }
-
-// mounted is the name of a folder in which Kubernetes keeps one version of a
-// mounted ConfigMap or Secret (atomic_writer.go of k8s.io/kubernetes).
-var mounted = regexp.MustCompile(`^\.\.\d{4}(_\d\d){5}\.\d+$`)
-
-// checkMount lets pass what Kubernetes puts beside the files of a mount: its
-// versions, ..data, a link to the one in force, and ..data_tmp, which is about
-// to become ..data. Kubernetes turns ..data round first and makes the links to
-// new files after it, so each policy file of ..data must be in the directory
-// too: until then a new forbid would not be read.
-func checkMount(root *os.Root, e fs.DirEntry, entries []fs.DirEntry) error {
-	name, link := e.Name(), e.Type()&fs.ModeSymlink != 0
-	switch {
-	case e.IsDir() && mounted.MatchString(name), link && name == "..data_tmp":
-		return nil
-	case !link || name != "..data":
-		return fmt.Errorf("%s: names that begin with two dots belong to Kubernetes (..data, ..YYYY_MM_DD_…); rename it, or take it away", name)
-	}
-	inForce, err := fs.ReadDir(root.FS(), name)
-	if err != nil {
-		return fmt.Errorf("%s: a link that cannot be followed may hide policies: %w", name, err)
-	}
-	for _, f := range inForce {
-		there := func(e fs.DirEntry) bool { return e.Name() == f.Name() }
-		if (isPolicy(f.Name()) || f.Name() == entitiesFile) && !slices.ContainsFunc(entries, there) {
-			return fmt.Errorf("%s/%s: there is no link to it in the policy directory yet", name, f.Name())
-		}
-	}
-	return nil
-}
-
-// checkBelow refuses a sub-directory, or a link to one, that holds policies at
-// any depth, or may: what cannot be looked into.
-func checkBelow(root *os.Root, e fs.DirEntry) error {
-	dir := e.IsDir()
-	if e.Type()&fs.ModeSymlink != 0 {
-		info, err := root.Stat(e.Name())
-		if err != nil {
-			return fmt.Errorf("%s: a link that cannot be followed may hide policies; take it away: %w", e.Name(), err)
-		}
-		dir = info.IsDir()
-	}
-	if !dir {
-		return nil
-	}
-	return fs.WalkDir(root.FS(), e.Name(), func(name string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: a sub-directory that cannot be read may hide policies; take it away: %w", name, err)
-		case isPolicy(name):
-			return fmt.Errorf("%s: sub-directories are not read; move the file into the policy directory itself, or out of it", name)
-		case e.Type()&fs.ModeSymlink == 0:
-			return nil
-		}
-		if info, err := root.Stat(name); err != nil || info.IsDir() {
-			return fmt.Errorf("%s: a link in a sub-directory may hide policies; take it away", name)
-		}
-		return nil
-	})
-}
-
-func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
-	info, err := root.Stat(name) // before Open, which would wait at a named pipe
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", name)
-	}
-	f, err := root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("%s: over %d bytes", name, limit)
-	}
-	return text, nil
 }
 
 // checkText bounds a policy file before cedar-go parses it. Its parser,

@@ -4,23 +4,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/toolgrant/toolgrant/spelling"
 )
 
-const (
-	maxMisspelling = 2 // bytes to change; further off is no misspelling
-	maxListed      = 12
-)
+const maxListed = 12
 
 // suggest completes an error about a name that is not known: with the nearest of
 // those that are or, if none is near, with all of a few.
 func suggest(name string, known []string) string {
 	known = slices.Sorted(slices.Values(known))
-	best, least := "", maxMisspelling+1
-	for _, k := range known {
-		if d := distance(name, k, least); d < least {
-			best, least = k, d
-		}
-	}
+	best := spelling.Nearest(name, known)
 	switch {
 	case best != "":
 		return "; did you mean " + strconv.Quote(best) + "?"
@@ -30,31 +24,6 @@ func suggest(name string, known []string) string {
 		return "; there are: " + strings.Join(known, ", ")
 	}
 	return ""
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a;
-// bound, if it is not less.
-func distance(a, b string, bound int) int {
-	if max(len(a)-len(b), len(b)-len(a)) >= bound {
-		return bound
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return min(row[len(b)], bound)
 }
 
 // cut shortens a name from outside for a message.

@@ -31,6 +31,8 @@ var support = []string{"envoy/envoytest", "grants/grantstest", "examples/mcp/cli
 // broker and authz, never import each other, and they are handed what decides:
 // neither knows Cedar. Envoy's config, Cedar and JOSE each stay in one room.
 var rooms = map[string]arrows{
+	"confdir":    {},
+	"spelling":   {},
 	"strictjson": {},
 	"strictyaml": {},
 	"catalog":    {code: []string{"strictyaml"}},
@@ -39,8 +41,8 @@ var rooms = map[string]arrows{
 	"token":      {code: []string{"grants", "strictjson"}},
 	"identity":   {code: []string{"grants", "token"}},
 	"audit":      {code: []string{"grants"}},
-	"manifest":   {code: []string{"catalog", "grants", "strictjson", "strictyaml"}},
-	"cedar":      {code: []string{"authz/mcp", "catalog", "grants", "manifest", "strictjson"}},
+	"manifest":   {code: []string{"catalog", "confdir", "grants", "spelling", "strictjson", "strictyaml"}},
+	"cedar":      {code: []string{"authz/mcp", "catalog", "confdir", "grants", "manifest", "spelling", "strictjson"}},
 	"pdp":        {code: []string{"authz/mcp", "catalog", "grants", "manifest", "strictjson"}},
 	"replay":     {code: []string{"audit", "catalog", "grants", "strictjson"}},
 	"envoy":      {code: []string{"catalog"}},
@@ -49,7 +51,7 @@ var rooms = map[string]arrows{
 	"authz/mcp":  {code: []string{"strictjson"}},
 	"surface":    {code: []string{"authz/mcp", "catalog", "strictjson"}},
 
-	"cmd/toolgrant": {code: append([]string{"manifest", "pdp", "replay", "strictyaml", "authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
+	"cmd/toolgrant": {code: append([]string{"manifest", "pdp", "replay", "spelling", "strictyaml", "authz", "authz/mcp", "surface", "broker", "cedar", "client", "envoy", "examples/reports"}, doors...)},
 
 	"examples/demo":    {code: []string{"examples/stage"}},
 	"examples/reports": {},

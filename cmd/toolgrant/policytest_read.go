@@ -14,6 +14,7 @@ import (
 	"github.com/toolgrant/toolgrant/cedar"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/identity"
+	"github.com/toolgrant/toolgrant/spelling"
 	"github.com/toolgrant/toolgrant/strictjson"
 	"github.com/toolgrant/toolgrant/strictyaml"
 )
@@ -343,13 +344,8 @@ func whole(f *strictyaml.Fields, key string, most int64) (int64, error) {
 // nearest completes an error about a name that is not known: with the one that
 // was probably meant, or with all of a few.
 func nearest(name string, known []string) string {
-	const far, few = 3, 12
-	best, least := "", far
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
+	const few = 12
+	best := spelling.Nearest(name, known)
 	switch {
 	case best != "":
 		return fmt.Sprintf("; did you mean %q?", best)
@@ -359,25 +355,4 @@ func nearest(name string, known []string) string {
 		return "; there are: " + strings.Join(known, ", ")
 	}
 	return ""
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			swap := diagonal
-			if a[i] != b[j] {
-				swap++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(swap, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
