@@ -96,8 +96,8 @@ var explanations = map[grants.Reason]explanation{
 		"if the change was meant, agents ask again; if it was not, find out who changed the tool or the catalogue",
 	},
 	grants.PolicyChanged: {
-		"policy has changed since the grant was issued, and the policy of today would not grant it",
-		"if the agent should keep it, mend the policies of the revision below; the record of the grant's issue has the revision that permitted it",
+		"policies or manifests have changed since the grant was issued, and those of today would not grant it",
+		"if the agent should keep it, mend those of the revision below; the record of the grant's issue has the revision that permitted it",
 	},
 
 	grants.WrongTool: {

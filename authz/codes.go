@@ -46,7 +46,7 @@ var answers = map[grants.Reason]answer{
 	grants.TaskEnded:     {403, "insufficient_scope", insufficientScope, "the task has ended, and its grants with it"},
 	grants.Superseded:    {403, "insufficient_scope", insufficientScope, "the grant was renewed: use the newer token"},
 	grants.ToolChanged:   {403, "insufficient_scope", insufficientScope, "the tool is not the one that was granted: " + askAgain},
-	grants.PolicyChanged: {403, "insufficient_scope", insufficientScope, "the policy of today does not permit the grant"},
+	grants.PolicyChanged: {403, "insufficient_scope", insufficientScope, "the policy, or the manifest, of today does not permit the grant"},
 
 	grants.WrongTool:        {403, "insufficient_scope", insufficientScope, "the token's grants are for other tools: " + askAgain},
 	grants.ConstraintBroken: {403, "access_denied", "", "the arguments break the grant's constraints"},

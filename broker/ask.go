@@ -15,6 +15,7 @@ import (
 type order struct {
 	task  grants.ID
 	agent grants.Principal // who would hold the grants
+	end   time.Time        // after which the manifest has nothing; zero: it does not say
 	asks  []ask            // 1 to token.MaxDetails, each of another tool
 }
 

@@ -45,6 +45,9 @@ func (o *order) under(set *manifest.Set, task *grants.Task) reply {
 	case task.Params == nil:
 		return refused(grants.Manifest, "the task was started before its kind had a manifest: start another task, with the manifest's parameters")
 	}
+	if m.MaxDuration > 0 && !task.Started.IsZero() { // the deadline may be of an earlier manifest
+		o.end = task.Started.Add(m.MaxDuration)
+	}
 	for i := range o.asks {
 		a := &o.asks[i]
 		e, ok, err := m.Entry(a.tool.ID, task.Params)

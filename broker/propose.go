@@ -15,7 +15,7 @@ func (b *Broker) propose(r *request, o *order, task *grants.Task, a ask, view gr
 	bad := func(format string, args ...any) (granted, reply) {
 		return granted{}, reply{why: grants.BadRequest, code: badDetails, detail: a.tool.ID + ": " + fmt.Sprintf(format, args...)}
 	}
-	begin, end, rep := b.window(r, task, a.ttl)
+	begin, end, rep := b.window(r, task, a.ttl, o.end)
 	if rep.why != grants.None {
 		return granted{}, rep
 	}
@@ -71,20 +71,25 @@ func (p *granted) constrained(a ask) reply {
 }
 
 // window is the shortest of all that bounds it, and never longer than was asked.
-func (b *Broker) window(r *request, task *grants.Task, ttl time.Duration) (begin, end time.Time, rep reply) {
+// last is the end of what the manifest has; zero: it does not say.
+func (b *Broker) window(r *request, task *grants.Task, ttl time.Duration, last time.Time) (begin, end time.Time, rep reply) {
 	if ttl == 0 {
 		ttl = DefaultTTL
 	}
 	end = r.now.Add(min(ttl, b.cfg.MaxTTL))
-	for _, bound := range []time.Time{task.Deadline, r.who.Expires} {
-		if bound.Before(end) {
+	for _, bound := range []time.Time{task.Deadline, r.who.Expires, last} {
+		if bound.Before(end) && !bound.IsZero() {
 			end = bound
 		}
 	}
 	// Whole seconds, as the token's claims have them; both round down, so the
 	// token never says more than the table, and an asked 300 s reads 300.
 	begin, end = r.now.Truncate(time.Second).UTC(), end.Truncate(time.Second).UTC()
-	if end.Sub(r.now) < time.Second { // an answer could not say how long it lasts
+	switch {
+	case end.Sub(r.now) >= time.Second: // else an answer could not say how long it lasts
+	case !last.IsZero() && last.Sub(r.now) < 2*time.Second && last.Before(task.Deadline):
+		rep = refused(grants.Manifest, "a task of this kind may not last longer, by the manifest of today: start another")
+	default:
 		rep = refused(grants.BadTTL, fmt.Sprintf("no whole second is left: the task ends at %s, the identity token at %s",
 			task.Deadline.UTC().Format(time.RFC3339), r.who.Expires.UTC().Format(time.RFC3339)))
 	}

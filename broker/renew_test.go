@@ -308,8 +308,12 @@ func TestB04RenewalNeverWider(t *testing.T) {
 			task := &grants.Task{Deadline: now.Add(time.Duration(small.Draw(rt, "task")) * 777 * time.Millisecond)}
 			r := &request{now: now, who: identity.Verified{Expires: now.Add(time.Duration(small.Draw(rt, "token")) * 900 * time.Millisecond)}}
 			ttl := time.Duration(small.Draw(rt, "ttl")-1) * time.Second
-			begin, end, rep := h.window(r, task, ttl)
-			if rep.why == grants.None && (end.After(task.Deadline) || end.After(r.who.Expires) || end.After(now.Add(h.cfg.MaxTTL)) || ttl > 0 && end.After(now.Add(ttl)) || begin.After(now)) {
+			last := now.Add(time.Duration(small.Draw(rt, "manifest")) * 700 * time.Millisecond)
+			if small.Draw(rt, "has a manifest") == 0 {
+				last = time.Time{}
+			}
+			begin, end, rep := h.window(r, task, ttl, last)
+			if rep.why == grants.None && (end.After(task.Deadline) || !last.IsZero() && end.After(last) || end.After(r.who.Expires) || end.After(now.Add(h.cfg.MaxTTL)) || ttl > 0 && end.After(now.Add(ttl)) || begin.After(now)) {
 				rt.Fatalf("%v to %v", begin, end)
 			}
 		}

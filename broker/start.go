@@ -289,7 +289,7 @@ func (b *Broker) readTask(r *request, req *taskRequest) (*grants.Task, reply) {
 	}
 	return &grants.Task{
 		ID: grants.NewID(grants.TaskPrefix), Kind: req.Kind, Owner: r.who.Principal, Agents: slices.Compact(agents),
-		Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(), Beat: beat,
+		Started: r.now.UTC(), Deadline: r.now.Add(min(ttl, b.cfg.MaxTask)).UTC(), Beat: beat,
 	}, reply{}
 }
 

@@ -138,6 +138,7 @@ type Task struct {
 	Owner    Principal       `json:"owner"`
 	Agents   []string        `json:"agents"`           // agent ids that may hold its grants; sorted
 	Params   json.RawMessage `json:"params,omitempty"` // RFC 8785 text of an object, complete by its kind's manifest; fixed at the start; none: started without a manifest
+	Started  time.Time       `json:"started,omitzero"` // by whose maximum a later manifest measures it; zero: not known
 	Deadline time.Time       `json:"deadline"`
 	Beat     time.Duration   `json:"beat,omitempty"` // silent this long, it is ended; 0: never. The issue door counts it
 	Rev      Rev             `json:"rev"`            // set by the Store

@@ -329,7 +329,7 @@ func copyTask(t Task, rev Rev) *Task {
 	t.Owner = copyPrincipal(t.Owner)
 	t.Agents = compact(t.Agents)
 	t.Params = compact(t.Params)
-	t.Deadline = instant(t.Deadline)
+	t.Started, t.Deadline = instant(t.Started), instant(t.Deadline)
 	t.Rev = rev
 	return &t
 }

@@ -24,9 +24,9 @@ const skew = time.Minute
 // Inside is: the tool is in it; the window is at most its ttl, and the manifest's
 // max_duration; the compiled constraint is among the grant's, byte for byte; for
 // each bound the task's budget is among the grant's, and at most as high; a
-// grant for a tool that is "once" is one. When the task began is not known here,
-// so of max_duration it can only be said that no more than that is left of the
-// task at the grant's begin, and it is, to within a minute.
+// grant for a tool that is "once" is one. It ends within max_duration of the
+// task's start; where that is not known (Task.Started), no more than that, and a
+// minute, is left of the task at the grant's begin.
 func (s *Set) Admits(t *grants.Task, g *grants.Grant) error {
 	if t == nil || g == nil {
 		return errors.New("manifest: no task or no grant to look at")
@@ -65,7 +65,9 @@ func (m *Manifest) admitsTime(t *grants.Task, g *grants.Grant, ttl time.Duration
 		return fmt.Errorf("%s: the grant lasts %v, and the manifest has %v", g.Tool, g.TTL(), ttl)
 	case m.MaxDuration > 0 && g.TTL() > m.MaxDuration:
 		return fmt.Errorf("%s: the grant lasts %v, and the manifest has %v for the whole task", g.Tool, g.TTL(), m.MaxDuration)
-	case m.MaxDuration > 0 && t.Deadline.Sub(g.NotBefore) > m.MaxDuration+skew:
+	case m.MaxDuration > 0 && !t.Started.IsZero() && g.Expires.After(t.Started.Add(m.MaxDuration)):
+		return fmt.Errorf("%s: the grant ends later than the %v after the task's start that the manifest has", g.Tool, m.MaxDuration)
+	case m.MaxDuration > 0 && t.Started.IsZero() && t.Deadline.Sub(g.NotBefore) > m.MaxDuration+skew:
 		return fmt.Errorf("%s: more is left of the task than the %v that the manifest has for all of it", g.Tool, m.MaxDuration)
 	}
 	return nil

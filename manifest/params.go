@@ -158,6 +158,8 @@ func (r *reader) parameter(f strictyaml.Field, must bool) {
 		p.def = r.value(def.Value)
 		if err := one.Check(map[string]any{p.name: p.def}); err != nil {
 			r.fault(def.Value, "the default is none that the parameter may have: %v", err)
+		} else if err := exact(p.def); err != nil {
+			r.fault(def.Value, "the default: %v", err)
 		}
 	}
 }
@@ -289,6 +291,11 @@ func (m *Manifest) ReadParams(raw json.RawMessage) (json.RawMessage, error) {
 	if err := m.checkParams(values); err != nil {
 		return nil, err
 	}
+	for _, name := range sortedKeys(values) {
+		if err := exact(values[name]); err != nil {
+			return nil, fmt.Errorf("params: %q: %w", name, err)
+		}
+	}
 	text, err := strictjson.Canonical(values)
 	if err != nil { // the number's digits are not in it
 		return nil, fmt.Errorf("params: %w", err)
@@ -302,6 +309,30 @@ func (m *Manifest) ReadParams(raw json.RawMessage) (json.RawMessage, error) {
 		}
 	}
 	return text, nil
+}
+
+// exact refuses what policy could not see as it is: its numbers have at most four
+// decimals, and its lists are sets.
+func exact(v any) error {
+	switch x := v.(type) {
+	case strictjson.Number:
+		if _, ok := x.Units(); !ok {
+			return errors.New("a number has at most 4 decimals, and is within ±922337203685477.5807")
+		}
+	case []any:
+		seen := map[string]bool{}
+		for _, item := range x {
+			if err := exact(item); err != nil {
+				return err
+			}
+			text, err := strictjson.Canonical(item)
+			if err != nil || seen[string(text)] {
+				return errors.New("a list has no value twice")
+			}
+			seen[string(text)] = true
+		}
+	}
+	return nil
 }
 
 // checkParams holds complete parameters against their schemas.

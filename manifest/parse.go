@@ -206,7 +206,7 @@ func (r *reader) manifest(root *strictyaml.Node) *Manifest {
 	if n, r.m.Description = r.text(root, "description", false); len(r.m.Description) > maxDescription {
 		r.fault(n, "\"description\" is over %d bytes", maxDescription)
 	}
-	r.m.MaxDuration = r.seconds(root, "max_duration", time.Second)
+	r.m.MaxDuration = r.seconds(root, "max_duration", 2*time.Second)
 	params, _ := root.Get("params")
 	r.params(params)
 	r.tools(root)

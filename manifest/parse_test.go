@@ -38,7 +38,7 @@ func TestParseRefuses(t *testing.T) {
 		{"long description", "kind: k\ndescription: " + many(1025, "d") + "\ntools: [{tool: bank/get_iban}]", "over 1024 bytes"},
 		{"max_duration without a unit", "kind: k\nmax_duration: 10\ntools: [{tool: bank/get_iban}]", "m.yaml:2:15: \"max_duration\" must be whole seconds"},
 		{"max_duration of parts", "kind: k\nmax_duration: 1500ms\ntools: [{tool: bank/get_iban}]", "whole seconds"},
-		{"max_duration below", "kind: k\nmax_duration: 0s\ntools: [{tool: bank/get_iban}]", "1s or more"},
+		{"max_duration below", "kind: k\nmax_duration: 0s\ntools: [{tool: bank/get_iban}]", "2s or more"},
 		{"max_duration beyond", "kind: k\nmax_duration: 9999999999999h\ntools: [{tool: bank/get_iban}]", "whole seconds"},
 
 		{"no tools", "kind: k", `"tools" is missing`},

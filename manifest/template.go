@@ -259,6 +259,24 @@ func (r *reader) declaredEnum(n *strictyaml.Node, doc map[string]any, s *catalog
 			r.fault(n, "%s is never %q in the catalogue%s", r.where(at), cut(text), suggest(text, s.Enum))
 		}
 	}
+	for _, word := range []string{"const", "enum"} {
+		p, ok := doc[word].(place)
+		if !ok {
+			continue
+		}
+		r.use(n, r.m.params[string(p)], fmt.Sprintf("%q of %s", word, r.where(at)), func(v any) error {
+			texts, many := v.([]any)
+			if !many {
+				texts = []any{v}
+			}
+			for _, text := range texts {
+				if one, ok := text.(string); !ok || !slices.Contains(s.Enum, one) {
+					return errors.New("of what the catalogue has there: " + strings.Join(s.Enum, ", "))
+				}
+			}
+			return nil
+		})
+	}
 }
 
 // Keywords that are bounds, with the types of parameters that fit them.
