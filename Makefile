@@ -86,7 +86,7 @@ tidy-check: ## check that go.mod and go.sum are tidy
 .PHONY: examples
 examples: build ## check the examples' manifests and policies, and play the tests of these
 	.bin/toolgrant manifest check --config examples/bank/toolgrant.yaml
-	for e in bank mcp reports; do .bin/toolgrant policy check --config examples/$$e/toolgrant.yaml || exit 1; done
+	for e in bank mcp reports; do .bin/toolgrant policy check --strict --config examples/$$e/toolgrant.yaml || exit 1; done
 	.bin/toolgrant policy test --require-coverage --config examples/bank/toolgrant.yaml
 
 .PHONY: bench

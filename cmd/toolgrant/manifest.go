@@ -88,7 +88,7 @@ It is a ceiling: policy decides about each grant as well.`,
 			}
 			if values != nil {
 				if values, err = m.ReadParams(values); err != nil {
-					return usageError(err)
+					return usageError(params.typeHint(err))
 				}
 			}
 			text, err := m.Explain(values)
@@ -119,8 +119,8 @@ Read it before you use it: it knows the calls that were made, not those that
 were meant. An agent that was talked into something while it was recorded has
 taught it that, too; and what was not recorded will be refused.`,
 		Example: `  # audit: {file: audit.jsonl, inputs: inputs.jsonl}   in toolgrant.yaml, for a while; then
-  toolgrant manifest suggest pay-bill > manifests/pay-bill.yaml
-  toolgrant manifest check`,
+  toolgrant manifest suggest pay-bill > proposed/pay-bill.yaml     # not into the folder that serve reads
+  toolgrant manifest check proposed/`,
 		Args: operands("KIND"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.load()

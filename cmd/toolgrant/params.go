@@ -2,14 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/toolgrant/toolgrant/client"
 )
 
 // paramFlags are the parameters of a task, as the manifest of its kind has them.
@@ -69,8 +66,7 @@ func quoteJSON(s string) string {
 
 // typeHint adds how numbers are given, where the broker did not take a text.
 func (p *paramFlags) typeHint(err error) error {
-	var no *client.Error
-	if len(p.params) > 0 && errors.As(err, &no) && strings.Contains(no.Help, "must be of type") {
+	if len(p.params) > 0 && err != nil && strings.Contains(err.Error(), "must be of type") {
 		return fmt.Errorf("%w (--param NAME=TEXT gives a text; a number, true, false or a list is --param NAME:=JSON)", err)
 	}
 	return err

@@ -28,15 +28,16 @@ func policyCheckCommand() *cobra.Command {
 	var (
 		config configFlag
 		input  string
+		strict bool
 	)
 	cmd := &cobra.Command{
-		Use:   "check [--config FILE] [--input FILE]",
+		Use:   "check [--config FILE] [--strict | --input FILE]",
 		Short: "Load the policies as serve does, and decide a question",
 		Long: `Load the policies and entities that the configuration names, with its catalogue
 and groups, as serve does: what would not load there does not load here, for the
 same reasons. No broker is asked. What loads and is probably not meant is warned
 of on stderr, and stdout also says what may be called without a grant, by which
-policy: that is the baseline.
+policy: that is the baseline. With --strict a warning makes the exit code 3.
 
 With --input, decide one question by them: a JSON document as "toolgrant policy
 example-input" prints it. The answer is one line on stdout, "allow" or "deny"
@@ -53,12 +54,19 @@ are is read from the document, and believed.`,
 			if err != nil {
 				return err
 			}
+			if input != "" && strict {
+				return usagef("--strict is about the whole set, and --input is one question: choose one")
+			}
 			if input == "" {
 				for _, w := range set.Warnings() {
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", printable(w))
 				}
-				return output(cmd, fmt.Sprintf("%s: %d policies are in order: %s; revision %s\n%s",
-					cfg.Policies, len(set.Policies()), strings.Join(set.Policies(), ", "), set.Revision(), baselineText(set.Baseline())))
+				err := output(cmd, fmt.Sprintf("%s: %d policies are in order: %s; revision %s\n%s%s",
+					cfg.Policies, len(set.Policies()), strings.Join(set.Policies(), ", "), set.Revision(), baselineText(set.Baseline()), deniedText(set)))
+				if err == nil && strict && len(set.Warnings()) > 0 {
+					return &commandExit{code: exitRefused}
+				}
+				return err
 			}
 			doc, err := readInput(cmd.InOrStdin(), input)
 			if err != nil {
@@ -87,6 +95,7 @@ are is read from the document, and believed.`,
 	}
 	config.register(cmd)
 	cmd.Flags().StringVar(&input, "input", "", "`FILE` with a question to decide, or - for stdin")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with code 3 if there is a warning")
 	return cmd
 }
 
@@ -100,6 +109,15 @@ func baselineText(permits []cedar.Permit) string {
 		fmt.Fprintf(&b, "without a grant: policy %q (%s) may permit %s\n", p.ID, printable(p.At), strings.Join(slices.Concat(p.Tools, p.Methods), ", "))
 	}
 	return b.String()
+}
+
+// deniedText says which tools nobody can call.
+func deniedText(set *cedar.Set) string {
+	tools, known := set.Denied()
+	if !known || len(tools) == 0 {
+		return ""
+	}
+	return "nobody can call: " + strings.Join(tools, ", ") + "\n"
 }
 
 func policySchemaCommand() *cobra.Command {

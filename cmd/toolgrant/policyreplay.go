@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -141,8 +142,13 @@ func printReport(cmd *cobra.Command, r replay.Report, asJSON, failOnFlip bool) e
 	if err := print(); err != nil {
 		return err
 	}
-	if failOnFlip && r.Flipped() > 0 {
+	switch {
+	case !failOnFlip:
+		return nil
+	case r.Flipped() > 0:
 		return &commandExit{code: exitRefused}
+	case r.Counts.Same == 0:
+		return errors.New("no answer was compared, so that it is not known whether one flips")
 	}
 	return nil
 }
