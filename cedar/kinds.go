@@ -11,6 +11,20 @@ import (
 var errKindForm = errors.New(`context.task.kind and context.grant.kind may only be compared with what is written out: ` +
 	`== "kind", != "kind", or ["kind", "kind"].contains(…); another form could hide a misspelt kind, which never matches`)
 
+// Kinds are the kinds of task that this set knows, sorted: those that entities.json
+// declares, and those that have a manifest. Its policies name no others. A task may
+// be of another kind all the same, as far as a policy permits any.
+func (s *Set) Kinds() []string {
+	var kinds []string
+	for uid := range s.base {
+		if uid.Type == kindType {
+			kinds = append(kinds, string(uid.ID))
+		}
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
 // kindsCompared gives the kinds of task that a condition compares one with. To
 // Cedar they are texts like any other, so a misspelt one would never match, and
 // a forbid for it never forbid. Only forms in which it can be found are allowed:

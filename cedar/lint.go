@@ -26,9 +26,10 @@ type lint struct {
 	left     int                      // steps
 
 	fates   map[*parsed]*fate
-	outlook map[string]*prospect // SERVER/TOOL -> what may become of it
-	starts  map[*parsed]bool     // permits that may let somebody start a task
-	gives   map[*parsed]bool     // permits that may let somebody be granted what that one started
+	copies  map[*parsed]*parsed    // policy -> an earlier one that says the same
+	outlook map[string]*prospect   // SERVER/TOOL -> what may become of it
+	starts  map[*parsed]exceptions // permits that may let somebody start a task
+	gives   map[*parsed]exceptions // permits that may let somebody be granted something
 }
 
 type memoKey struct {
@@ -39,7 +40,7 @@ type memoKey struct {
 func (s *Set) newLint(policies []*parsed) *lint {
 	l := &lint{
 		Set: s, policies: map[*cedargo.Policy]*parsed{}, memo: map[memoKey]outcome{}, fixed: map[*cedargo.Policy]bool{}, left: maxLook,
-		fates: map[*parsed]*fate{}, outlook: map[string]*prospect{}, starts: map[*parsed]bool{}, gives: map[*parsed]bool{},
+		fates: map[*parsed]*fate{}, outlook: map[string]*prospect{}, starts: map[*parsed]exceptions{}, gives: map[*parsed]exceptions{},
 	}
 	for _, p := range policies {
 		l.policies[p.policy] = p
@@ -59,6 +60,7 @@ func (s *Set) lintAll(policies []*parsed) []Finding {
 		return []Finding{{Code: CodeTooMuch, Text: "there are so many policies and tools that they were not looked over: what is moot, or cannot be granted, is not told",
 			Hint: "few policies about sets and groups say more than many about each tool"}}
 	}
+	l.copies = copiesOf(policies)
 	out := l.unused()
 	for _, p := range policies {
 		if len(out) >= maxFaults {
@@ -81,7 +83,7 @@ func (l *lint) look() bool {
 			switch may := l.put(q); action {
 			case grants.ActionGrant:
 				at.grant = may
-				l.noteGives(q, may)
+				l.noteRole(l.gives, q, may)
 			case grants.ActionAskFor:
 				at.askFor = may
 			default:
@@ -115,9 +117,9 @@ func (l *lint) lookAtTasks() {
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		uid := cedargo.NewEntityUID(kindType, cedargo.String(name))
 		for _, action := range []string{grants.ActionStartTask, grants.ActionEndTask} {
-			may := l.put(l.asked(actionUID(action), uid, l.kindRoute(actionUID(action), name), action, false))
-			for _, p := range may.by {
-				l.starts[p] = l.starts[p] || action == grants.ActionStartTask
+			q := l.asked(actionUID(action), uid, l.kindRoute(actionUID(action), name), action, false)
+			if may := l.put(q); action == grants.ActionStartTask {
+				l.noteRole(l.starts, q, may)
 			}
 		}
 	}

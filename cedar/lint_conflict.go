@@ -2,8 +2,11 @@ package cedar
 
 import (
 	"math"
+	"strconv"
+	"strings"
 
 	cedargo "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
@@ -120,16 +123,19 @@ func (c conjunct) reads() (path string, says reading, ok bool) {
 	if c.negated {
 		op = map[string]string{"<": ">=", "<=": ">", ">": "<=", ">=": "<"}[op]
 	}
-	value, is := right.(ast.NodeValue)
+	value, is := valueOf(right)
 	if !is {
 		return none()
 	}
 	says = reading{low: math.MinInt64, high: math.MaxInt64}
-	switch v := value.Value.(type) {
+	switch v := value.(type) {
 	case cedargo.String:
 		return path, reading{texts: []string{string(v)}}, op == "=="
-	case cedargo.Long:
-		n := int64(v)
+	case cedargo.Long, cedargo.Decimal:
+		n, ok := steps(v)
+		if !ok {
+			return none()
+		}
 		switch {
 		case op == "==":
 			says.low, says.high = n, n
@@ -161,8 +167,46 @@ func comparison(n ast.IsNode) (op string, left, right ast.IsNode) {
 		return ">", n.Left, n.Right
 	case ast.NodeTypeGreaterThanOrEqual:
 		return ">=", n.Left, n.Right
+	case ast.NodeTypeExtensionCall: // of decimals
+		op = map[types.Path]string{"lessThan": "<", "lessThanOrEqual": "<=", "greaterThan": ">", "greaterThanOrEqual": ">="}[n.Name]
+		if op != "" && len(n.Args) == 2 {
+			return op, n.Args[0], n.Args[1]
+		}
 	}
 	return "", nil, nil
+}
+
+// valueOf gives what is written out: a literal, or decimal("…").
+func valueOf(n ast.IsNode) (cedargo.Value, bool) {
+	switch n := n.(type) {
+	case ast.NodeValue:
+		return n.Value, true
+	case ast.NodeTypeExtensionCall:
+		if n.Name != "decimal" || len(n.Args) != 1 {
+			return nil, false
+		}
+		text, ok := literal(n.Args[0])
+		if !ok {
+			return nil, false
+		}
+		d, err := types.ParseDecimal(text)
+		return d, err == nil
+	}
+	return nil, false
+}
+
+// steps counts a number in the smallest steps of its type: a Long in ones, a
+// decimal, which has four digits after the point, in ten-thousandths.
+func steps(v cedargo.Value) (int64, bool) {
+	switch v := v.(type) {
+	case cedargo.Long:
+		return int64(v), true
+	case cedargo.Decimal:
+		whole, fraction, _ := strings.Cut(v.String(), ".")
+		n, err := strconv.ParseInt(whole+(fraction + "0000")[:4], 10, 64)
+		return n, err == nil
+	}
+	return 0, false
 }
 
 // placeOf gives a path of members, such as context.task.kind, as a text that no

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	cedarast "github.com/cedar-policy/cedar-go/ast"
 )
 
 // fate is what becomes of a policy in all the questions that it is about.
@@ -54,6 +56,9 @@ func (l *lint) moot(p *parsed) []Finding {
 	case !f.body.yes:
 		return []Finding{p.finding(CodeNeverHolds, p.from, "its conditions never hold, whatever is asked", "mend them, or take the policy away")}
 	case f.forbids == nil || f.stands: // a forbid, or a permit that counts
+		if first := l.copies[p]; first != nil {
+			return []Finding{p.finding(CodeRedundant, p.from, fmt.Sprintf("it adds nothing: %q (%s) says the same", first.id, first.at(first.from)), "take it away, or narrow the other")}
+		}
 		return nil
 	case len(f.permits) == 0:
 		return []Finding{p.finding(CodeShadowed, p.from, "it never permits anything: what it permits is always forbidden by "+places(f.forbids), "give the forbid a condition, or take the permit away")}
@@ -63,6 +68,23 @@ func (l *lint) moot(p *parsed) []Finding {
 		text += ", or always forbidden by " + places(f.forbids)
 	}
 	return []Finding{p.finding(CodeRedundant, p.from, text, "take it away, or narrow the other")}
+}
+
+// copiesOf finds policies that say what another one does, word for word but for
+// layout and annotations: each -> the first in the files that says it.
+func copiesOf(policies []*parsed) map[*parsed]*parsed {
+	first, out := map[string]*parsed{}, map[*parsed]*parsed{}
+	for _, p := range slices.SortedFunc(slices.Values(policies), func(a, b *parsed) int { return byPlace(a.policy, b.policy) }) {
+		bare := *p.ast()
+		bare.Annotations = nil
+		text := string((*cedarast.Policy)(&bare).MarshalCedar())
+		if before := first[text]; before != nil {
+			out[p] = before
+		} else {
+			first[text] = p
+		}
+	}
+	return out
 }
 
 // places names policies and where they are, at most three.

@@ -3,6 +3,7 @@ package cedar
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -15,14 +16,16 @@ import (
 // twoRoles tells of permits by which one agent may start a task and be granted
 // something in it: for each that grants, of the first that lets it start.
 func (l *lint) twoRoles(policies []*parsed) []Finding {
-	starts, gives := rolesOf(policies, l.starts), rolesOf(policies, l.gives)
+	permits := slices.DeleteFunc(slices.Clone(policies), func(p *parsed) bool { return l.starts[p] == nil && l.gives[p] == nil })
+	all := l.witnesses(permits)
+	starts, gives := l.rolesOf(permits, l.starts, all), l.rolesOf(permits, l.gives, all)
 	var out []Finding
 	for _, grant := range gives {
 		for _, start := range starts {
 			if l.left--; l.left <= 0 || len(out) >= maxFaults {
 				return out
 			}
-			if l.overlap(start.who, grant.who) && mayBeOneKind(start.kinds, grant.kinds) {
+			if start.shares(grant) && mayBeOneKind(start.kinds, grant.kinds) {
 				out = append(out, grant.finding(CodeTwoRoles, grant.from,
 					fmt.Sprintf("whom it lets be granted something may also start the task, by %q (%s): what such an agent reads can talk it into tasks of its own", start.id, start.at(start.from)),
 					"add when { principal != context.task.owner }, or let another group start tasks"))
@@ -33,114 +36,99 @@ func (l *lint) twoRoles(policies []*parsed) []Finding {
 	return out
 }
 
-// role is a permit, whom it is about, and of which kinds of task (nil: any).
+// role is a permit, whom it certainly lets, and for which kinds of task (nil:
+// any).
 type role struct {
 	*parsed
-	who   cedargo.EntityUID
+	who   map[cedargo.EntityUID]bool // witnesses
 	kinds []string
 }
 
-// rolesOf gives the roles of some policies, without those that are about a part
-// of whom their scope has: of these it is not known whom they share.
-func rolesOf(policies []*parsed, some map[*parsed]bool) []role {
+func (r role) shares(other role) bool {
+	for uid := range r.who {
+		if other.who[uid] {
+			return true
+		}
+	}
+	return false
+}
+
+// exceptions is, of the questions that a permit may permit, which forbids may
+// except somebody there: their ids, joined -> the forbids. Most questions have the
+// same ones.
+type exceptions map[string][]*parsed
+
+// rolesOf tries the permits on the witnesses: one is let if in some question no
+// forbid excepts it.
+func (l *lint) rolesOf(policies []*parsed, some map[*parsed]exceptions, all []witness) []role {
 	var out []role
 	for _, p := range policies {
-		if !some[p] {
+		if some[p] == nil {
 			continue
 		}
-		if who, sure := whom(p.ast()); sure {
-			out = append(out, role{p, who, kindsOf(p.ast())})
+		r := role{p, map[cedargo.EntityUID]bool{}, kindsOf(p.ast())}
+		for _, w := range all {
+			if l.left--; l.left <= 0 {
+				return nil
+			}
+			if !w.matches(p.ast()) {
+				continue
+			}
+			for _, forbids := range some[p] {
+				l.left -= len(forbids)
+				if !slices.ContainsFunc(forbids, func(f *parsed) bool { return w.matches(f.ast()) }) {
+					r.who[w.uid] = true
+					break
+				}
+			}
 		}
+		out = append(out, r)
 	}
 	return out
 }
 
-// noteGives notes which permits may grant something to the owner of the task.
-func (l *lint) noteGives(q *asked, may prospects) {
+// noteRole notes which permits may permit a question, and but for whom: by the
+// forbids that hang on nothing but who it is.
+func (l *lint) noteRole(roles map[*parsed]exceptions, q *asked, may prospects) {
+	if len(may.by) == 0 {
+		return
+	}
+	var forbids []*parsed
 	for _, policy := range q.route.All() {
 		tree := (*ast.Policy)(policy.AST())
-		all := conjuncts(tree)
-		if tree.Effect == ast.EffectForbid && isEverybody(principalOf(tree)) && mayMatch(tree.Resource, q.resource, l.base) &&
-			len(all) == 1 && all[0].isOwner(false) {
-			return // a forbid for all that are both
+		if tree.Effect == ast.EffectForbid && mayMatch(tree.Resource, q.resource, l.base) && l.hangsOnWho(q, tree) {
+			forbids = append(forbids, l.policies[policy])
 		}
 	}
+	slices.SortFunc(forbids, func(a, b *parsed) int { return byPlace(a.policy, b.policy) })
+	var key strings.Builder
+	for _, f := range forbids {
+		key.WriteString(f.id + "\x00")
+	}
 	for _, p := range may.by {
-		if !slices.ContainsFunc(conjuncts(p.ast()), func(c conjunct) bool { return c.isOwner(true) }) {
-			l.gives[p] = true
+		if roles[p] == nil {
+			roles[p] = exceptions{}
 		}
+		roles[p][key.String()] = forbids
 	}
 }
 
-// isOwner reports whether a conjunct says that the principal is (or, differs: is
-// not) who started the task or who asks.
-func (c conjunct) isOwner(differs bool) bool {
-	c = c.plain()
-	eq, ok := c.node.(ast.NodeTypeEquals)
-	if !ok || c.negated != differs {
-		return false
-	}
-	other := eq.Right
-	if !isPrincipal(eq.Left) {
-		other = eq.Left
-		if !isPrincipal(eq.Right) {
+// hangsOnWho reports whether all conditions hold in a question that name no agent.
+func (l *lint) hangsOnWho(q *asked, p *ast.Policy) bool {
+	for _, c := range conjuncts(p) {
+		l.left--
+		if namesAgent(c.node) {
+			continue
+		}
+		holds := q.of(c.node)
+		if c.negated {
+			holds = holds.not()
+		}
+		if holds != (outcome{yes: true}) {
 			return false
 		}
 	}
-	return isOther(other)
-}
-
-// isOther reports whether a node is another agent than the principal that a
-// question is about: context.task.owner or context.requester.
-func isOther(n ast.IsNode) bool {
-	of, ok := n.(ast.NodeTypeAccess)
-	return ok && (of.Value == "requester" && isContext(of.Arg) || of.Value == "owner" && isHolder(of.Arg) && !isContext(of.Arg))
-}
-
-// whom gives the agent or group that a policy is about, by its scope or else by
-// one condition; not sure, if other conditions narrow it further.
-func whom(p *ast.Policy) (who cedargo.EntityUID, sure bool) {
-	who = principalOf(p)
-	for _, c := range conjuncts(p) {
-		c = c.plain()
-		in, is := memberOf(c.node)
-		switch {
-		case c.isOwner(c.negated):
-		case is && !c.negated && isEverybody(who):
-			who = in
-		case namesVariable(c.node, "principal"), namesOther(c.node):
-			return who, false
-		}
-	}
-	return who, true
-}
-
-// memberOf reads "principal == ENTITY" and "principal in ENTITY".
-func memberOf(n ast.IsNode) (cedargo.EntityUID, bool) {
-	var left, right ast.IsNode
-	switch n := n.(type) {
-	case ast.NodeTypeEquals:
-		left, right = n.Left, n.Right
-	case ast.NodeTypeIn:
-		left, right = n.Left, n.Right
-	case ast.NodeTypeIsIn:
-		left, right = n.Left, n.Entity
-	}
-	v, ok := right.(ast.NodeValue)
-	if !ok || !isPrincipal(left) {
-		return cedargo.EntityUID{}, false
-	}
-	uid, ok := v.Value.(cedargo.EntityUID)
-	return uid, ok
-}
-
-func namesOther(n ast.IsNode) bool {
-	found := false
-	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
-		found = found || isOther(n)
-		return !found
-	})
-	return found
+	return true
 }
 
 // kindsOf gives the kinds of task that a policy is about; nil: any.

@@ -56,27 +56,6 @@ func principalOf(p *ast.Policy) cedargo.EntityUID {
 
 func isEverybody(who cedargo.EntityUID) bool { return who == cedargo.EntityUID{} }
 
-// overlap reports whether it is known that somebody is in both.
-func (w *world) overlap(a, b cedargo.EntityUID) bool {
-	if isEverybody(a) || isEverybody(b) {
-		return true
-	}
-	in := func(uid, of cedargo.EntityUID) bool {
-		reached := map[cedargo.EntityUID]bool{}
-		w.reach(uid, reached)
-		return reached[of]
-	}
-	if in(a, b) || in(b, a) {
-		return true
-	}
-	for _, d := range w.declared {
-		if d.uid.Type == agentType && in(d.uid, a) && in(d.uid, b) {
-			return true
-		}
-	}
-	return false
-}
-
 // width orders what a policy's scope says of the resource: the narrower, the
 // higher.
 func width(p *ast.Policy) int {

@@ -87,6 +87,19 @@ func TestLint(t *testing.T) {
 		{"permitted, or forbidden", base + `@id("a") permit (principal in T::AgentGroup::"ops", action in [ T::Action::"grant", T::Action::"revoke"], resource);
 			@id("f") forbid (principal, action == T::Action::"revoke", resource);`,
 			[]string{`redundant a 4:1 it adds nothing: what it permits is permitted all the same by "grant" (p.cedar:2:1), or always forbidden by "f" (p.cedar:5:4)`}},
+		{"a copy that is narrowed", base + `@id("a") permit (principal in T::AgentGroup::"ops", action == T::Action::"revoke", resource) when { context.requester == context.task.owner };
+			@id("b") permit (principal in T::AgentGroup::"ops", action == T::Action::"revoke", resource)
+				when { context.requester  ==  context.task.owner };
+			@id("c") permit (principal in T::AgentGroup::"staff", action == T::Action::"revoke", resource) when { context.requester == context.task.owner };
+			@id("d") permit (principal in T::AgentGroup::"ops", action == T::Action::"revoke", resource) unless { context.requester == context.task.owner };`,
+			[]string{`redundant b 5:4 it adds nothing: "a" (p.cedar:4:1) says the same`}},
+		{"copies of a forbid", base + `@id("a") @advice("no") forbid (principal, action == T::Action::"grant", resource) when { context.depth > 3 };
+			@id("b") forbid (principal, action == T::Action::"grant", resource) when { context.depth > 3 };
+			@id("c") forbid (principal, action == T::Action::"grant", resource) when { context.depth > 4 };
+			@id("d") forbid (principal, action == T::Action::"grant", resource) when { context.depth > 3 };`,
+			[]string{`redundant b 5:4 it adds nothing: "a" (p.cedar:4:1) says the same`, `redundant d 7:4 it adds nothing: "a" (p.cedar:4:1) says the same`}},
+		{"a permit and a forbid of one text", base + `@id("a") permit (principal in T::AgentGroup::"ops", action == T::Action::"revoke", resource) when { context.bound };
+			@id("b") forbid (principal in T::AgentGroup::"ops", action == T::Action::"revoke", resource) when { context.bound };`, nil},
 		// baseline-writes
 		{"a baseline that writes", base + `@id("a") permit (principal in T::AgentGroup::"ops", action in T::Action::"call", resource is T::Tool in T::ToolServer::"github");`,
 			[]string{"baseline-writes a 4:1 it permits, without a grant, what may write: github/merge_pr " + writers}},
@@ -149,6 +162,9 @@ func TestTwoRoles(t *testing.T) {
 	grant := func(principal, rest string) string {
 		return `@id("g") permit (` + principal + `, action == T::Action::"grant", resource) ` + rest + ";\n"
 	}
+	forbid := func(principal, action, rest string) string {
+		return `@id("f") forbid (` + principal + `, action == T::Action::"` + action + `", resource) ` + rest + ";\n"
+	}
 	group := func(name string) string { return `principal in T::AgentGroup::"` + name + `"` }
 	const any, at = "principal", "resource"
 	for _, tt := range []struct {
@@ -181,6 +197,30 @@ func TestTwoRoles(t *testing.T) {
 		{"one kind", start(any, `resource == T::TaskKind::"release"`, "") + grant(any, `when { ["hotfix", "release"].contains(context.task.kind) }`), true},
 		{"any but another kind", start(any, `resource == T::TaskKind::"release"`, "") + grant(any, `when { context.task.kind != "hotfix" }`), true},
 		{"no start", grant(any, ""), false},
+		{"forbidden to the owner for the last tool", start(any, at, "") + grant(any, "") + `@id("f") forbid (principal, action == T::Action::"grant", resource == T::Tool::"reports/health") when { principal == context.task.owner };`, true},
+		{"an agent in a condition", start(any, at, `when { T::Agent::"corp/y" == principal || principal in T::AgentGroup::"night" }`) + grant(`principal == T::Agent::"corp/y"`, ""), true},
+		{"all but one agent in a condition", start(any, at, `unless { principal == T::Agent::"corp/y" }`) + grant(`principal == T::Agent::"corp/y"`, ""), false},
+		{"a set of groups", start(any, at, `when { principal in [ T::AgentGroup::"ops", T::AgentGroup::"night"] }`) + grant(group("ops"), ""), true},
+		{"a set of other groups", start(any, at, `when { principal in [ T::AgentGroup::"orchestrators", T::AgentGroup::"night"] }`) + grant(group("ops"), ""), false},
+		{"one group or another", start(any, at, `when { principal in T::AgentGroup::"ops" || principal in T::AgentGroup::"night" }`) + grant(group("ops"), ""), true},
+		{"other groups", start(any, at, `when { principal in T::AgentGroup::"orchestrators" || principal in T::AgentGroup::"night" }`) + grant(group("ops"), ""), false},
+		{"all but another group", start(any, at, `unless { principal in T::AgentGroup::"night" }`) + grant(group("ops"), ""), true},
+		{"all but the group", start(any, at, `unless { principal in T::AgentGroup::"ops" }`) + grant(group("ops"), ""), false},
+		{"all but a wider group", start(any, at, `unless { principal in T::AgentGroup::"staff" }`) + grant(group("ops"), ""), false},
+		{"all but a narrower group", start(any, at, `unless { principal in T::AgentGroup::"ops" }`) + grant(group("staff"), ""), true},
+		{"all but an agent", start(any, at, `unless { principal == T::Agent::"corp/x" }`) + grant(group("day"), ""), true},
+		{"a condition that names no one", start(group("ops"), at, `when { context.task.ttl > 0 }`) + grant(group("ops"), `when { context.ttl < 600 }`), true},
+		{"a group in the scope, and a wider one", start(group("ops"), at, `when { principal in T::AgentGroup::"staff" }`) + grant(group("ops"), ""), true},
+		{"two groups, and one agent in both", start(group("night"), at, `when { principal in T::AgentGroup::"day" }`) + grant(`principal == T::Agent::"corp/x"`, ""), true},
+		{"two groups, and nobody in both", start(group("night"), at, `when { principal in T::AgentGroup::"ops" }`) + grant(group("ops"), ""), false},
+		{"the group's owners forbidden", start(group("ops"), at, "") + grant(group("ops"), "") + forbid(group("ops"), "grant", "when { principal == context.task.owner }"), false},
+		{"a wider group's owners forbidden", start(group("ops"), at, "") + grant(group("ops"), "") + forbid(group("staff"), "grant", "when { principal == context.task.owner }"), false},
+		{"a narrower group's owners forbidden", start(group("staff"), at, "") + grant(group("staff"), "") + forbid(group("ops"), "grant", "when { principal == context.task.owner }"), true},
+		{"another group's owners forbidden", start(group("ops"), at, "") + grant(group("ops"), "") + forbid(group("night"), "grant", "when { principal == context.task.owner }"), true},
+		{"the starters' group forbidden to be granted", start(group("ops"), at, "") + grant(any, "") + forbid(group("ops"), "grant", ""), false},
+		{"the granted group forbidden to start", start(any, at, "") + grant(group("ops"), "") + forbid(group("ops"), "start_task", ""), false},
+		{"all but a group forbidden to start", start(any, at, "") + grant(group("ops"), "") + forbid(any, "start_task", `unless { principal in T::AgentGroup::"night" }`), false},
+		{"forbidden to start on another condition", start(any, at, "") + grant(group("ops"), "") + forbid(group("ops"), "start_task", "when { context.task.ttl > 0 }"), true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
@@ -230,6 +270,39 @@ func TestLintOfManifests(t *testing.T) {
 	want := []string{"nothing-grants  0:0 no policy can grant bank/pay, and none permits it without a grant, so that nobody can call it"}
 	if diff := cmp.Diff(want, told(s.Findings())); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Decimals are compared as numbers are: in steps of a ten-thousandth.
+func TestConflictOfDecimals(t *testing.T) {
+	for _, tt := range []struct {
+		conditions string
+		found      bool
+	}{
+		{`context.x.greaterThan(decimal("100.0")) && context.x.lessThan(decimal("10.0"))`, true},
+		{`context.x.greaterThan(decimal("9.9999")) && context.x.lessThan(decimal("10.0"))`, true},
+		{`context.x.greaterThan(decimal("9.9998")) && context.x.lessThan(decimal("10.0"))`, false},
+		{`context.x.greaterThanOrEqual(decimal("9.9999")) && context.x.lessThan(decimal("10.0"))`, false},
+		{`context.x.greaterThanOrEqual(decimal("10.0")) && context.x.lessThanOrEqual(decimal("10.0"))`, false},
+		{`context.x.greaterThanOrEqual(decimal("10.0001")) && context.x.lessThanOrEqual(decimal("10.0"))`, true},
+		{`context.x.greaterThan(decimal("-0.5")) && context.x.lessThan(decimal("-0.6"))`, true},
+		{`context.x.greaterThan(decimal("-0.6")) && context.x.lessThan(decimal("-0.5"))`, false},
+		{`context.x == decimal("2.0") && context.x.lessThan(decimal("10.0"))`, false},
+		{`context.x == decimal("2.5") && decimal("2.05").greaterThan(context.x)`, true},
+		{`context.x == decimal("1.0") && context.x == decimal("1.00")`, false},
+		{`context.x.lessThan(decimal("10.0")) && !(context.x.lessThan(decimal("10.0")) || context.x.lessThan(decimal("5.0")))`, true},
+		{`!(context.x.lessThan(decimal("10.0"))) && context.x.lessThan(decimal("9.0"))`, true},
+		{`context.x.greaterThan(decimal("100.0")) && context.y.lessThan(decimal("10.0"))`, false},
+		{`context.x.greaterThan(decimal("922337203685477.5807")) && context.x.lessThan(decimal("-922337203685477.5808"))`, false}, // at the ends of the type
+		{`context.x.isInRange(ip("10.0.0.0/8")) && !context.x.isInRange(ip("11.0.0.0/8"))`, false},
+	} {
+		all, err := parsePolicies([]file{{"p.cedar", []byte(`@id("a") permit (principal, action, resource) when { ` + tt.conditions + ` };`)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, found := conflict(all[0].ast()); found != tt.found {
+			t.Errorf("%s: found %v", tt.conditions, found)
+		}
 	}
 }
 

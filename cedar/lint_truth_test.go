@@ -86,17 +86,24 @@ func randomPolicies(t *rapid.T) string {
 		}
 		return "(if " + a + " then " + b + " else " + expression(depth-1) + ")"
 	}
-	var text strings.Builder
+	var text, last strings.Builder
 	for i := range rapid.IntRange(1, 5).Draw(t, "policies") {
-		fmt.Fprintf(&text, "@id(\"p%d\") %s (%s, %s, %s)", i, rapid.SampledFrom([]string{"permit", "permit", "permit", "forbid"}).Draw(t, "effect"),
+		fmt.Fprintf(&text, "@id(\"p%d\") ", i)
+		if i > 0 && rapid.IntRange(0, 7).Draw(t, "copy") == 0 {
+			text.WriteString(last.String())
+			continue
+		}
+		last.Reset()
+		fmt.Fprintf(&last, "%s (%s, %s, %s)", rapid.SampledFrom([]string{"permit", "permit", "permit", "forbid"}).Draw(t, "effect"),
 			rapid.SampledFrom([]string{"principal", "principal is Toolgrant::Agent", `principal in Toolgrant::AgentGroup::"ci"`, `principal in Toolgrant::AgentGroup::"staff"`, `principal == Toolgrant::Agent::"corp/x"`}).Draw(t, "principal"),
 			rapid.SampledFrom([]string{"action", `action in Toolgrant::Action::"call"`, `action == Toolgrant::Action::"grant"`, `action in [Toolgrant::Action::"ask_for", Toolgrant::Action::"start_task"]`,
 				`action in Toolgrant::Action::"mcp"`, `action in [Toolgrant::Action::"mcp:ping", Toolgrant::Action::"mcp:notifications"]`}).Draw(t, "action"),
 			rapid.SampledFrom([]string{"resource", "resource", "resource is Toolgrant::Tool", "resource is Toolgrant::ToolServer", `resource in Toolgrant::ToolSet::"write"`, `resource in Toolgrant::ToolServer::"github"`}).Draw(t, "resource"))
 		for range rapid.IntRange(0, 2).Draw(t, "conditions") {
-			fmt.Fprintf(&text, " %s { %s }", rapid.SampledFrom([]string{"when", "unless"}).Draw(t, "condition"), expression(2))
+			fmt.Fprintf(&last, " %s { %s }", rapid.SampledFrom([]string{"when", "unless"}).Draw(t, "condition"), expression(2))
 		}
-		text.WriteString(";\n")
+		last.WriteString(";\n")
+		text.WriteString(last.String())
 	}
 	return text.String()
 }

@@ -261,7 +261,7 @@ func TestTokenInspect(t *testing.T) {
 func TestPolicyCommands(t *testing.T) {
 	config := []string{"--config", "../../examples/reports/toolgrant.yaml"}
 	with := func(args ...string) []string { return append(args, config...) }
-	if got := toolgrant(t, "", with("policy", "check")...); got.code != exitDone || !strings.Contains(got.stdout, "3 policies are in order: inside-a-grant, orchestrators-run-their-tasks, reporting-may-export; revision ") || !strings.HasSuffix(got.stdout, "\nwithout a grant: nothing may be called\n") || got.stderr != "" {
+	if got := toolgrant(t, "", with("policy", "check")...); got.code != exitDone || !strings.Contains(got.stdout, "3 policies are in order: inside-a-grant, orchestrators-run-their-tasks, reporting-may-export; revision ") || !strings.HasSuffix(got.stdout, "\nwithout a grant: nothing may be called\nnobody can call: reports/health, reports/purge\n") || got.stderr != "" {
 		t.Errorf("%+v", got)
 	}
 	if got := toolgrant(t, "", with("policy", "schema")...); got.code != exitDone || !strings.Contains(got.stdout, `"call:reports/export"`) {
@@ -310,6 +310,9 @@ func TestPolicyCheckSays(t *testing.T) {
 	}
 	if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "warning: ") || !strings.Contains(got.stderr, `group "shoppers"`) {
 		t.Errorf("stderr %q: wanted a warning of the group that nobody is in, and none of the issuer's own", got.stderr)
+	}
+	if got := toolgrant(t, "", "policy", "check", "--strict", "--config", filepath.Join(dir, "toolgrant.yaml")); got.code != exitRefused {
+		t.Errorf("--strict with a warning: %+v", got)
 	}
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/toolgrant/toolgrant/authz/mcp"
+	"github.com/toolgrant/toolgrant/broker"
 	"github.com/toolgrant/toolgrant/catalog"
 	"github.com/toolgrant/toolgrant/grants"
 	"github.com/toolgrant/toolgrant/manifest"
@@ -14,20 +16,72 @@ import (
 	"github.com/toolgrant/toolgrant/strictyaml"
 )
 
-// readHeld reads the grant of the principal under which something is asked, and
-// puts it where policy sees it. "ttl" is what is left of it, as in policies.
-func (r *testReader) readHeld(a *asking, f *strictyaml.Fields, tool *catalog.Tool) (manifest.Entry, error) {
+// readHeld reads the grant of the principal under which something is asked: one as
+// the broker gives it, "age" ago, in a task that began with it. "ttl" is what is
+// left of it, as in policies. What the manifest of the kind does not admit, no door
+// has given. A one-time grant is for the input.
+func (r *testReader) readHeld(a *asking, f *strictyaml.Fields, tool *catalog.Tool, input map[string]any) error {
 	requester, err := r.agent(f, "requester", &a.in.Principal)
 	if err != nil {
-		return manifest.Entry{}, err
+		return err
 	}
 	if err := r.readGrant(a, f, tool, a.in.Principal, requester); err != nil {
-		return manifest.Entry{}, err
+		return err
 	}
 	entry := r.entry(a)
+	if err := r.readAge(a, f, entry); err != nil {
+		return err
+	}
+	addBudgets(a.in.Grant, entry, 0, nil)
+	if entry.Once {
+		if err := a.once(tool, input); err != nil {
+			return err
+		}
+	}
+	if err := r.set.Manifests().Admits(a.in.Task, a.in.Grant); err != nil {
+		a.refuse(grants.Manifest, err.Error())
+	}
+	return nil
+}
+
+// readAge reads when the grant began and what is left of it. One that lasts longer
+// than any can is an error, for nothing decided about it would be true of a call.
+func (r *testReader) readAge(a *asking, f *strictyaml.Fields, entry manifest.Entry) error {
 	age, err := f.Duration("age", time.Second, r.cfg.Limits.MaxTask)
-	a.in.Grant.NotBefore = a.in.Grant.NotBefore.Add(-age)
-	return entry, err
+	if err != nil {
+		return err
+	}
+	left, err := f.Duration("ttl", time.Second, r.cfg.Limits.MaxTask)
+	if err != nil {
+		return err
+	}
+	most, whose := r.longest(a.in.Task.Kind, entry)
+	if left == 0 {
+		left = max(min(broker.DefaultTTL, most-age), time.Second)
+	}
+	if age+left > most {
+		n, said := f.Get("ttl")
+		if !said {
+			n, _ = f.Get("age")
+		}
+		return n.Errorf("no grant of %s lasts %v (\"age\" and what is left of it, \"ttl\"): %s %v", a.in.Grant.Tool, age+left, whose, most)
+	}
+	g, task := a.in.Grant, a.in.Task
+	g.NotBefore, g.Expires = r.now.Add(-age), r.now.Add(left)
+	task.Started, task.Deadline = task.Started.Add(-age), task.Deadline.Add(-age)
+	return nil
+}
+
+// longest is how long a grant in a task of the kind lasts at most, and who says so.
+func (r *testReader) longest(kind string, entry manifest.Entry) (most time.Duration, whose string) {
+	most, whose = r.cfg.Limits.MaxTTL, "limits.max_ttl is"
+	if entry.TTL > 0 && entry.TTL < most {
+		most, whose = entry.TTL, fmt.Sprintf("its ttl in the manifest of %s is", kind)
+	}
+	if m, has := r.set.Manifests().Kind(kind); has && m.MaxDuration > 0 && m.MaxDuration < most {
+		most, whose = m.MaxDuration, fmt.Sprintf("max_duration in the manifest of %s is", kind)
+	}
+	return most, whose
 }
 
 func (r *testReader) readCallQuestion(a *asking, n *strictyaml.Node) error {
@@ -63,11 +117,11 @@ func (r *testReader) readCallQuestion(a *asking, n *strictyaml.Node) error {
 	if err != nil {
 		return err
 	}
-	entry, err := r.readHeld(a, gf, tool)
-	if err == nil && entry.Tool != nil {
-		a.inside(input)
+	if err := r.readHeld(a, gf, tool, input); err != nil {
+		return err
 	}
-	return err
+	a.inside(input)
+	return nil
 }
 
 // wholeInput gives an input the parts that an HTTP tool declares and that have
@@ -208,10 +262,10 @@ func (r *testReader) readMethodQuestion(a *asking, n *strictyaml.Node) error {
 		return err
 	}
 	tool, err := r.tool(gf)
-	if err == nil {
-		_, err = r.readHeld(a, gf, tool)
+	if err != nil {
+		return err
 	}
-	return err
+	return r.readHeld(a, gf, tool, map[string]any{}) // of which input a one-time grant is, policy does not see here
 }
 
 func (r *testReader) server(f *strictyaml.Fields) (*catalog.Server, error) {

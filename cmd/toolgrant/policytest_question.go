@@ -73,7 +73,7 @@ func (r *testReader) readTaskQuestion(a *asking, n *strictyaml.Node) error {
 // readTask reads the members of a task: kind, owner and params. Where the owner
 // is not said it is the given one.
 func (r *testReader) readTask(a *asking, f *strictyaml.Fields, owner grants.Principal) (*grants.Task, error) {
-	kind, err := f.Text("kind")
+	kind, err := r.kind(f)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +85,8 @@ func (r *testReader) readTask(a *asking, f *strictyaml.Fields, owner grants.Prin
 		return nil, err
 	}
 	task := &grants.Task{
-		ID: grants.NewID(grants.TaskPrefix), Kind: kind.Text, Owner: owner, Agents: []string{a.in.Principal.ID()},
-		Deadline: r.now.Add(r.cfg.Limits.MaxTask),
+		ID: grants.NewID(grants.TaskPrefix), Kind: kind, Owner: owner, Agents: []string{a.in.Principal.ID()},
+		Started: r.now, Deadline: r.now.Add(r.cfg.Limits.MaxTask),
 	}
 	m, has := r.set.Manifests().Kind(task.Kind)
 	switch {
@@ -233,23 +233,7 @@ func (r *testReader) readAsked(a *asking, f *strictyaml.Fields, tool *catalog.To
 			sums[s.Key.Text] = units
 		}
 	}
-	bound := func(arg string, asked, ceiling int64) {
-		switch {
-		case ceiling > 0:
-			g.Budgets = append(g.Budgets, grants.Budget{Key: grants.TaskBudget(g.Task, g.Tool, arg), Arg: arg, Limit: ceiling})
-			if asked > 0 && asked < ceiling {
-				g.Budgets = append(g.Budgets, grants.Budget{Key: grants.GrantBudget(g.ID, arg), Arg: arg, Limit: asked})
-			}
-		case asked > 0:
-			g.Budgets = append(g.Budgets, grants.Budget{Key: grants.TaskBudget(g.Task, g.Tool, arg), Arg: arg, Limit: asked})
-		}
-	}
-	bound("", calls, entry.MaxCalls)
-	args := slices.AppendSeq(slices.Collect(maps.Keys(sums)), maps.Keys(entry.Sums))
-	slices.Sort(args)
-	for _, arg := range slices.Compact(args) {
-		bound(arg, sums[arg], entry.Sums[arg])
-	}
+	addBudgets(g, entry, calls, sums)
 	if c, err := object(f, "constraint"); err != nil {
 		return err
 	} else if c != nil {
@@ -267,6 +251,28 @@ func (r *testReader) readAsked(a *asking, f *strictyaml.Fields, tool *catalog.To
 		return n.Errorf("%v", err)
 	}
 	return r.readOnce(a, f, tool)
+}
+
+// addBudgets bounds the grant as the broker does: by what was asked for (0 and none:
+// nothing) and by the task's own budgets, where its manifest has some.
+func addBudgets(g *grants.Grant, entry manifest.Entry, calls int64, sums map[string]int64) {
+	bound := func(arg string, asked, ceiling int64) {
+		switch {
+		case ceiling > 0:
+			g.Budgets = append(g.Budgets, grants.Budget{Key: grants.TaskBudget(g.Task, g.Tool, arg), Arg: arg, Limit: ceiling})
+			if asked > 0 && asked < ceiling {
+				g.Budgets = append(g.Budgets, grants.Budget{Key: grants.GrantBudget(g.ID, arg), Arg: arg, Limit: asked})
+			}
+		case asked > 0:
+			g.Budgets = append(g.Budgets, grants.Budget{Key: grants.TaskBudget(g.Task, g.Tool, arg), Arg: arg, Limit: asked})
+		}
+	}
+	bound("", calls, entry.MaxCalls)
+	args := slices.AppendSeq(slices.Collect(maps.Keys(sums)), maps.Keys(entry.Sums))
+	slices.Sort(args)
+	for _, arg := range slices.Compact(args) {
+		bound(arg, sums[arg], entry.Sums[arg])
+	}
 }
 
 // summable reports whether the pointer leads to a number of the tool's input.
@@ -293,12 +299,20 @@ func (r *testReader) readOnce(a *asking, f *strictyaml.Fields, tool *catalog.Too
 	if input, err = wholeInput(f, tool, input); err != nil {
 		return err
 	}
+	if err := a.once(tool, input); err != nil {
+		return err
+	}
+	a.inside(input)
+	return nil
+}
+
+// once makes the question's grant one for a single call with the input.
+func (a *asking) once(tool *catalog.Tool, input map[string]any) (err error) {
 	g := a.in.Grant
 	if g.Once, err = grants.OnceDigest(input, tool.Volatile); err != nil {
 		return err
 	}
 	g.Budgets = append(g.Budgets, grants.Budget{Key: grants.GrantBudget(g.ID, ""), Limit: 1})
-	a.inside(input)
 	return nil
 }
 

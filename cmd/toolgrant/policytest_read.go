@@ -257,6 +257,19 @@ func (r *testReader) agentAt(v *strictyaml.Node) (grants.Principal, error) {
 	return p, nil
 }
 
+// kind reads the kind of a task. Policies would be asked about one that nobody
+// knows, too, and a test of it would pass for its misspelling.
+func (r *testReader) kind(f *strictyaml.Fields) (string, error) {
+	v, err := f.Text("kind")
+	if err != nil {
+		return "", err
+	}
+	if known := r.set.Kinds(); !slices.Contains(known, v.Text) {
+		return "", v.Errorf("no kind of task is called %q: entities.json does not declare it, and it has no manifest%s", v.Text, nearest(v.Text, known))
+	}
+	return v.Text, nil
+}
+
 func (r *testReader) tool(f *strictyaml.Fields) (*catalog.Tool, error) {
 	v, err := f.Text("tool")
 	if err != nil {

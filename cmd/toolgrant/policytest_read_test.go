@@ -19,36 +19,45 @@ import (
 func TestPolicyTestMisspelling(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
 	for line, want := range map[string]string{
-		"start_task: {agent: bott, kind: k}\n  expect: deny":                                                                  `a.yaml:8:23: "bott" is none of "agents"; did you mean "bot"?`,
-		"start_task: {agent: bot, kind: k}\n  expect: deny\n  by: [inside-a-grnt]":                                            `a.yaml:10:8: there is no policy "inside-a-grnt"; did you mean "inside-a-grant"?`,
-		"start_task: {agent: bot, kind: k, owner: bot}\n  expect: deny":                                                       `unknown key "owner"`,
-		"call: {agent: bot, tool: reports/exprt}\n  expect: deny":                                                             `"reports/exprt" is no tool of the catalogue; did you mean "reports/export"?`,
-		"call: {agent: bot, tool: reports/export, input: {query: {formt: csv}, body: {}}}\n  expect: deny":                    `reports/export declares no query "formt"; did you mean "format"?`,
-		"call: {agent: bot, tool: reports/export, input: {queri: {}, body: {}}}\n  expect: deny":                              `has no part "queri"; did you mean "query"?`,
-		"call: {agent: bot, tool: reports/export}\n  expect: deny":                                                            `needs a body`,
-		"call: {agent: bot, tool: reports/health, revision: x}\n  expect: deny":                                               `is an HTTP service`,
-		"mcp: {agent: bot, server: reports, method: tools/list}\n  expect: deny":                                              `"reports" is no MCP server of the catalogue`,
-		"start_task: {agent: bot, kind: k}\n  expect: no":                                                                     `"expect" is allow or deny, not "no"`,
-		"start_task: {agent: bot, kind: k}\n  expect: deny\n  reason: polisy":                                                 `"polisy" is no reason of a denial; did you mean "policy"?`,
-		"start_task: {agent: bot, kind: k}\n  expect: allow\n  reason: policy":                                                `"reason" is of a denial`,
-		"start_task: {agent: bot, kind: k}\n  expect: deny\n  raeson: policy":                                                 `unknown key "raeson"`,
-		"start_task: {agent: bot, kind: k}\n  grant: {}\n  expect: deny":                                                      `there is "start_task" already`,
-		"start_task: {agent: bot, kind: k}":                                                                                   `"expect" is missing`,
-		"expect: deny":                                                                                                        `says nothing to do`,
-		"grant: {agent: bot, tool: reports/export}\n  expect: deny":                                                           `"task" is missing`,
-		"grant: {agent: bot, tool: reports/export, task: {kind: k}, ttl: 0x10}\n  expect: deny":                               `"ttl" must be a duration`,
-		"grant: {agent: bot, tool: reports/export, task: {kind: k}, max_sum: {/body/month: 3}}\n  expect: deny":               `"/body/month" leads to no number`,
-		"grant: {agent: bot, tool: reports/export, task: {kind: k}, max_calls: 0}\n  expect: deny":                            `"max_calls" must be a whole number from 1`,
-		"grant: {agent: bot, tool: reports/export, task: {kind: k}, constraint: {type: object, requird: []}}\n  expect: deny": `requird`,
-		"ask_for: {agent: bot, requester: bot, tool: reports/export, task: {kind: k}}\n  expect: deny":                        `requester and agent are one`,
-		"ask_for: {agent: bot, tool: reports/export, task: {kind: k}}\n  expect: deny":                                        `"requester" is missing`,
-		"story: [{end: {as: bot}, granted: []}]":                                                                              `"granted" is of the steps start and grant`,
-		"story: [{ende: {as: bot}}]":                                                                                          `unknown key "ende"`,
-		"story: []":                                                                                                           `has no steps`,
-		"story: [{end: {as: bot}}]\n  expect: deny":                                                                           `"expect" belongs to the steps`,
-		"story: [{start: {as: bot, kind: k, agents: [bt]}}]":                                                                  `"bt" is none of "agents"`,
-		"story: [{start: {as: bot, kind: k}, refused: {reports/exprt: policy}}]":                                              `"reports/exprt" is no tool`,
-		"start_task: {agent: bot, kind: k}\n  expect: deny\n- name: one\n  start_task: {agent: bot, kind: k}\n  expect: deny": `a test named "one" is there already`,
+		"start_task: {agent: bott, kind: monthly-report}\n  expect: deny":                                                      `a.yaml:8:23: "bott" is none of "agents"; did you mean "bot"?`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: deny\n  by: [inside-a-grnt]":                                `a.yaml:10:8: there is no policy "inside-a-grnt"; did you mean "inside-a-grant"?`,
+		"start_task: {agent: bot, kind: monthly-report, owner: bot}\n  expect: deny":                                           `unknown key "owner"`,
+		"call: {agent: bot, tool: reports/exprt}\n  expect: deny":                                                              `"reports/exprt" is no tool of the catalogue; did you mean "reports/export"?`,
+		"call: {agent: bot, tool: reports/export, input: {query: {formt: csv}, body: {}}}\n  expect: deny":                     `reports/export declares no query "formt"; did you mean "format"?`,
+		"call: {agent: bot, tool: reports/export, input: {queri: {}, body: {}}}\n  expect: deny":                               `has no part "queri"; did you mean "query"?`,
+		"call: {agent: bot, tool: reports/export}\n  expect: deny":                                                             `needs a body`,
+		"call: {agent: bot, tool: reports/health, revision: x}\n  expect: deny":                                                `is an HTTP service`,
+		"mcp: {agent: bot, server: reports, method: tools/list}\n  expect: deny":                                               `"reports" is no MCP server of the catalogue`,
+		"start_task: {agent: bot, kind: monthly-reprt}\n  expect: deny":                                                        `a.yaml:8:34: no kind of task is called "monthly-reprt": entities.json does not declare it, and it has no manifest; did you mean "monthly-report"?`,
+		"end_task: {agent: bot, kind: x}\n  expect: deny":                                                                      `a.yaml:8:32: no kind of task is called "x": entities.json does not declare it, and it has no manifest; there are: monthly-report`,
+		"grant: {agent: bot, tool: reports/export, task: {kind: monthly-reprt}}\n  expect: deny":                               `no kind of task is called "monthly-reprt"`,
+		"ask_for: {agent: bot, requester: planner, tool: reports/export, task: {kind: monthly-reprt}}\n  expect: deny":         `no kind of task is called "monthly-reprt"`,
+		"revoke: {agent: bot, tool: reports/export, task: {kind: monthly-reprt}}\n  expect: deny":                              `no kind of task is called "monthly-reprt"`,
+		"call: {agent: bot, tool: reports/health, grant: {task: {kind: monthly-reprt}}}\n  expect: deny":                       `no kind of task is called "monthly-reprt"`,
+		"story: [{start: {as: bot, kind: monthly-reprt}}]":                                                                     `a.yaml:8:35: no kind of task is called "monthly-reprt"`,
+		"call: {agent: bot, tool: reports/health, grant: {task: {kind: monthly-report}, age: 10m, ttl: 5m1s}}\n  expect: deny": `a.yaml:8:97: no grant of reports/health lasts 15m1s ("age" and what is left of it, "ttl"): limits.max_ttl is 15m0s`,
+		"call: {agent: bot, tool: reports/health, grant: {task: {kind: monthly-report}, age: 15m}}\n  expect: deny":            `no grant of reports/health lasts 15m1s`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: no":                                                         `"expect" is allow or deny, not "no"`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: deny\n  reason: polisy":                                     `"polisy" is no reason of a denial; did you mean "policy"?`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: allow\n  reason: policy":                                    `"reason" is of a denial`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: deny\n  raeson: policy":                                     `unknown key "raeson"`,
+		"start_task: {agent: bot, kind: monthly-report}\n  grant: {}\n  expect: deny":                                          `there is "start_task" already`,
+		"start_task: {agent: bot, kind: monthly-report}":                                                                       `"expect" is missing`,
+		"expect: deny": `says nothing to do`,
+		"grant: {agent: bot, tool: reports/export}\n  expect: deny":                                                                                     `"task" is missing`,
+		"grant: {agent: bot, tool: reports/export, task: {kind: monthly-report}, ttl: 0x10}\n  expect: deny":                                            `"ttl" must be a duration`,
+		"grant: {agent: bot, tool: reports/export, task: {kind: monthly-report}, max_sum: {/body/month: 3}}\n  expect: deny":                            `"/body/month" leads to no number`,
+		"grant: {agent: bot, tool: reports/export, task: {kind: monthly-report}, max_calls: 0}\n  expect: deny":                                         `"max_calls" must be a whole number from 1`,
+		"grant: {agent: bot, tool: reports/export, task: {kind: monthly-report}, constraint: {type: object, requird: []}}\n  expect: deny":              `requird`,
+		"ask_for: {agent: bot, requester: bot, tool: reports/export, task: {kind: monthly-report}}\n  expect: deny":                                     `requester and agent are one`,
+		"ask_for: {agent: bot, tool: reports/export, task: {kind: monthly-report}}\n  expect: deny":                                                     `"requester" is missing`,
+		"story: [{end: {as: bot}, granted: []}]":                                                                                                        `"granted" is of the steps start and grant`,
+		"story: [{ende: {as: bot}}]":                                                                                                                    `unknown key "ende"`,
+		"story: []":                                                                                                                                     `has no steps`,
+		"story: [{end: {as: bot}}]\n  expect: deny":                                                                                                     `"expect" belongs to the steps`,
+		"story: [{start: {as: bot, kind: monthly-report, agents: [bt]}}]":                                                                               `"bt" is none of "agents"`,
+		"story: [{start: {as: bot, kind: monthly-report}, refused: {reports/exprt: policy}}]":                                                           `"reports/exprt" is no tool`,
+		"start_task: {agent: bot, kind: monthly-report}\n  expect: deny\n- name: one\n  start_task: {agent: bot, kind: monthly-report}\n  expect: deny": `a test named "one" is there already`,
 	} {
 		writeTests(t, dir, reportsAgents+"- name: one\n  "+line+"\n")
 		got := toolgrant(t, "", "policy", "test", "--config", config)
@@ -200,6 +209,9 @@ func TestPolicyTestQuestions(t *testing.T) {
 	}
 	if g, at := qs[3].in.Grant, qs[3].in.At; at.Sub(g.NotBefore) != time.Minute || g.Expires.Sub(at) != 2*time.Minute {
 		t.Errorf("%+v at %s", g, at)
+	}
+	if task, g := qs[3].in.Task, qs[3].in.Grant; task.Started.After(g.NotBefore) || task.Deadline.Sub(task.Started) != time.Hour {
+		t.Errorf("the grant is older than its task, or that is longer than its kind's: %+v", task)
 	}
 	call := questionsOf(t, "../../examples/reports/toolgrant.yaml", reportsAgents+"- {name: a, expect: deny, call: {agent: bot, tool: reports/export, input: {body: {month: x}}}}\n")[0]
 	if diff := cmp.Diff(any(map[string]any{"query": map[string]any{}, "body": map[string]any{"month": "x"}}), call.in.Args); diff != "" {

@@ -46,7 +46,7 @@ func allFiles(t *testing.T, dir string) []string {
 
 func TestPolicyTestJUnit(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
-	writeTests(t, dir, reportsAgents+"- name: passes <&>\n  start_task: {agent: planner, kind: k}\n  expect: allow\n- name: \"fails \\\"x\\\"\"\n  start_task: {agent: bot, kind: k}\n  expect: allow\n")
+	writeTests(t, dir, reportsAgents+"- name: passes <&>\n  start_task: {agent: planner, kind: monthly-report}\n  expect: allow\n- name: \"fails \\\"x\\\"\"\n  start_task: {agent: bot, kind: monthly-report}\n  expect: allow\n")
 	file := filepath.Join(dir, "report.xml")
 	got := toolgrant(t, "", "policy", "test", "--config", config, "--junit", file)
 	text, err := os.ReadFile(file)
@@ -72,7 +72,7 @@ func TestPolicyTestJUnit(t *testing.T) {
 // Tests run again when what they rest on changes, and when that is mended.
 func TestPolicyTestWatch(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
-	writeTests(t, dir, reportsAgents+"- name: starts\n  start_task: {agent: planner, kind: k}\n  expect: allow\n")
+	writeTests(t, dir, reportsAgents+"- name: starts\n  start_task: {agent: planner, kind: monthly-report}\n  expect: allow\n")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var out, errs syncBuffer
@@ -107,7 +107,7 @@ func TestPolicyTestWatch(t *testing.T) {
 // With another engine there are no policies to test.
 func TestPolicyTestOtherEngine(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
-	writeTests(t, dir, reportsAgents+"- name: starts\n  start_task: {agent: planner, kind: k}\n  expect: allow\n")
+	writeTests(t, dir, reportsAgents+"- name: starts\n  start_task: {agent: planner, kind: monthly-report}\n  expect: allow\n")
 	text, err := os.ReadFile(config)
 	if err != nil {
 		t.Fatal(err)

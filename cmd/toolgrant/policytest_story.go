@@ -188,11 +188,11 @@ func (r *testReader) readStart(s *storyStep, n *strictyaml.Node) error {
 	if err != nil {
 		return err
 	}
-	kind, err := f.Text("kind")
+	kind, err := r.kind(f)
 	if err != nil {
 		return err
 	}
-	body := map[string]any{"kind": kind.Text}
+	body := map[string]any{"kind": kind}
 	holder := who
 	if _, ok := f.Find("agents"); ok {
 		list, err := f.List("agents")
@@ -224,7 +224,7 @@ func (r *testReader) readStart(s *storyStep, n *strictyaml.Node) error {
 	if grant {
 		body["grant"] = true
 	}
-	s.title += " " + kind.Text
+	s.title += " " + kind
 	s.do = func(ctx context.Context, p *play) (testOutcome, error) { return p.start(ctx, who, holder, body) }
 	return nil
 }

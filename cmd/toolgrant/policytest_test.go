@@ -84,6 +84,7 @@ var reportsCases = []string{
 // whatever comes.
 func TestPolicyTestCases(t *testing.T) {
 	dir, config := exampleDir(t, "reports")
+	edit(t, filepath.Join(dir, "policies", "entities.json"), "[", `[{"uid": {"type": "Toolgrant::TaskKind", "id": "another"}, "attrs": {}, "parents": []},`)
 	var good, flipped strings.Builder
 	for i, c := range reportsCases {
 		fmt.Fprintf(&good, "- name: case %d\n  %s\n", i, c)
@@ -248,65 +249,6 @@ when { context.ttl * 9223372036854775807 > 7 };
 	got := toolgrant(t, "", "policy", "test", "--config", config)
 	if got.code != exitFailed || !strings.Contains(got.stdout, ": bare: expected deny; got deny (policy_error)") ||
 		!strings.HasSuffix(got.stdout, "2 passed, 1 failed; policies covered 1 of 4: not covered: inside-a-grant, overflows, reporting-may-export\n") {
-		t.Errorf("%+v", got)
-	}
-}
-
-// What a manifest says of a grant is in the question, as the broker puts it there.
-func TestPolicyTestManifest(t *testing.T) {
-	dir, config := exampleDir(t, "bank")
-	writeTests(t, dir, `
-agents: {clerk: {id: corp/clerk}, front: {id: corp/front, groups: [front-ends]}}
-tests:
-- name: narrower than asked
-  grant: {agent: clerk, tool: bank/send_money, task: {kind: pay-bill, owner: front, params: {recipient: a, limit: 3}}, ttl: 10m, max_calls: 2, max_sum: {/amount: 2}}
-  expect: allow
-- name: not in it
-  grant: {agent: clerk, tool: bank/change_password, task: {kind: pay-bill, owner: front, params: {recipient: a, limit: 3}}}
-  expect: deny
-  reason: manifest
-- name: parameters that it does not take
-  start_task: {agent: front, kind: pay-bill, params: {recipient: a, limit: 10001}}
-  expect: deny
-  reason: bad_request
-- name: none, where it has some
-  start_task: {agent: front, kind: pay-bill}
-  expect: deny
-  reason: bad_request
-- name: another recipient
-  call: {agent: clerk, tool: bank/send_money, input: {recipient: b, amount: 1, subject: x}, grant: {task: {kind: pay-bill, owner: front, params: {recipient: a, limit: 3}}}}
-  expect: deny
-  reason: constraint
-- name: the same one
-  call: {agent: clerk, tool: bank/send_money, input: {recipient: a, amount: 1, subject: x}, grant: {task: {kind: pay-bill, owner: front, params: {recipient: a, limit: 3}}}}
-  expect: allow
-- name: one call each, of which no input is said
-  grant: {agent: clerk, requester: front, tool: bank/wire, task: {kind: settle-account}}
-  expect: deny
-  reason: bad_request
-- name: with its input
-  grant: {agent: clerk, requester: front, tool: bank/wire, task: {kind: settle-account}, input: {iban: x, amount: 3}}
-  expect: allow
-- name: advice
-  start_task: {agent: front, kind: pay-bill, params: {recipient: a, limit: 1001}}
-  expect: deny
-  advice: payments over 1000 are started at the counter
-- name: an end, of which policy sees no parameters
-  end_task: {agent: front, kind: pay-bill}
-  expect: allow
-- name: MCP
-  mcp: {agent: clerk, server: bank, method: tools/list}
-  expect: allow
-- name: a retry of MCP
-  mcp: {agent: clerk, server: bank, method: resources/read, input: {uri: "x:y"}, retry: {responses: {a: {b: 1}}, state: true}, grant: {tool: bank/get_iban, task: {kind: settle-account, owner: front}}}
-  expect: deny
-  by: []
-`)
-	if got := toolgrant(t, "", "policy", "test", "--config", config); got.code != exitDone || !strings.HasPrefix(got.stdout, "12 passed, 0 failed;") {
-		t.Errorf("%+v", got)
-	}
-	writeTests(t, dir, "agents: {front: {id: corp/front, groups: [front-ends]}}\ntests:\n- name: other advice\n  start_task: {agent: front, kind: pay-bill, params: {recipient: a, limit: 1001}}\n  expect: deny\n  advice: none\n")
-	if got := toolgrant(t, "", "policy", "test", "--config", config); got.code != exitFailed || !strings.Contains(got.stdout, `expected the advice "none", got "payments over 1000`) {
 		t.Errorf("%+v", got)
 	}
 }
