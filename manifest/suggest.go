@@ -35,11 +35,13 @@ type Suggestion struct {
 // for each tool the most calls of a task; an argument that was always the same
 // is pinned; one that was the same within each task is a parameter, or takes the
 // few values that it had; numbers are bounded and, where a tool was called
-// repeatedly, summed; texts are bounded in length. What was not recorded, or is
-// opaque, is free. A tool whose calls differ in which arguments they have gets
+// repeatedly, summed; texts are bounded in length. What all tasks were started
+// with stays a parameter, whether an argument has it or not, so that such a task
+// can be started again. What was not recorded, or is opaque, is free. A tool whose calls differ in which arguments they have gets
 // any input, since a template has all of its arguments or none.
 //
-// The result has been parsed, and every call was held against it. The error is
+// The result has been parsed, and the parameters of every task and every call were
+// held against it. The error is
 // of calls that no manifest of the catalogue covers.
 func Suggest(kind string, calls []Call, c *catalog.Catalog) (*Suggestion, error) {
 	if !validKind(kind) {
@@ -60,6 +62,7 @@ func Suggest(kind string, calls []Call, c *catalog.Catalog) (*Suggestion, error)
 	for _, id := range sortedKeys(s.tools) {
 		s.observe(s.tools[id])
 	}
+	s.takeGiven()
 	s.pin()
 	for _, id := range sortedKeys(s.tools) {
 		p := s.tools[id]
@@ -71,6 +74,7 @@ func Suggest(kind string, calls []Call, c *catalog.Catalog) (*Suggestion, error)
 			p.letAny("no template covers them: " + err.Error())
 		}
 	}
+	s.dropGroups()
 	for _, id := range sortedKeys(s.tools) {
 		if p := s.tools[id]; p.input == nil {
 			s.note("%s may be called with any input: %s", id, p.whyFree)
@@ -94,6 +98,7 @@ type suggester struct {
 	given   map[grants.ID]map[string]any // task -> the parameters that it was started with
 	tools   map[string]*proposal         // SERVER/TOOL -> what is proposed for it
 	groups  []*group                     // the parameters
+	left    []string                     // parameters that tasks were started with, and that are none of it
 	notes   []string
 }
 

@@ -29,18 +29,9 @@ func (s *suggester) holds(tools ...string) error {
 	return nil
 }
 
-// started are the parameters of one task. One that it does not show has the
-// value of another task: nothing in it depends on it.
+// started reads the parameters of one task as the broker would at its start.
 func (s *suggester) started(m *Manifest, task grants.ID) ([]byte, error) {
-	values := map[string]any{}
-	for _, g := range s.groups {
-		v, ok := g.values[task]
-		if !ok {
-			v = g.values[sortedKeys(g.values)[0]]
-		}
-		values[g.name] = v
-	}
-	text, err := strictjson.Canonical(values)
+	text, err := strictjson.Canonical(s.startedWith(task))
 	if err != nil {
 		return nil, err
 	}

@@ -41,8 +41,11 @@ func (s *suggester) pin() {
 	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool {
 		// Few values of one argument, each in several tasks, are a choice rather
 		// than what a task is about.
+		if g.given || len(g.leaves) != 1 || g.kind != "string" {
+			return false
+		}
 		l := g.leaves[0]
-		few := len(g.leaves) == 1 && !g.given && g.kind == "string" && len(l.distinct()) <= maxFew && len(g.values) >= 2*len(l.distinct())
+		few := len(l.distinct()) <= maxFew && len(g.values) >= 2*len(l.distinct())
 		if few {
 			l.group = nil
 		}
@@ -102,19 +105,8 @@ func (s *suggester) pinLeaf(l *leaf) {
 		return
 	}
 	kind := kindOf(l.seen[0].value)
-	for _, name := range s.givenNames() {
-		if !s.matches(name, kind, texts) || l.constant() && l.name != name {
-			continue
-		}
-		g := s.group(func(g *group) bool { return g.given && g.name == name })
-		if g == nil {
-			g = &group{name: name, kind: kind, given: true, values: map[grants.ID]any{}, texts: map[grants.ID]string{}}
-			for _, task := range s.tasks {
-				g.values[task] = s.given[task][name]
-			}
-			s.groups = append(s.groups, g)
-		}
-		if g.kind == kind {
+	for _, g := range s.groups { // those of the start are first, and have a value in every task
+		if g.given && g.equals(kind, texts) && (!l.constant() || l.name == g.name) {
 			g.add(l, values, texts)
 			return
 		}
@@ -162,29 +154,24 @@ func (g *group) agrees(l *leaf, kind string, texts map[grants.ID]string) bool {
 	return both > 1 || both == 1 && g.leaves[0].name == l.name
 }
 
-// givenNames are the parameters that all tasks were started with.
-func (s *suggester) givenNames() []string {
-	var names []string
-	for _, name := range sortedKeys(s.given[s.tasks[0]]) {
-		everywhere := func(task grants.ID) bool { _, ok := s.given[task][name]; return !ok }
-		if namePattern.MatchString(name) && !slices.ContainsFunc(s.tasks, everywhere) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// matches reports whether the argument had the value of the parameter in each
+// equals reports whether the argument had the value of the parameter in each
 // task.
-func (s *suggester) matches(name, kind string, texts map[grants.ID]string) bool {
+func (g *group) equals(kind string, texts map[grants.ID]string) bool {
 	for task, text := range texts {
-		v := s.given[task][name]
-		given, err := strictjson.Canonical(v)
-		if err != nil || string(given) != text || kindOf(v) != kind {
+		if g.texts[task] != text {
 			return false
 		}
 	}
-	return true
+	return g.kind == kind
+}
+
+// dropGroups leaves out the parameters that no template has any more, but for those
+// of the start.
+func (s *suggester) dropGroups() {
+	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool {
+		g.leaves = slices.DeleteFunc(g.leaves, func(l *leaf) bool { return s.tools[l.tool.ID].input == nil })
+		return len(g.leaves) == 0 && !g.given
+	})
 }
 
 var notName = regexp.MustCompile(`[^A-Za-z0-9_]`)
@@ -203,12 +190,12 @@ func nameFor(name string, taken map[string]bool) string {
 }
 
 // byTask gives the one value that the argument had in each task; false if it had
-// more than one, or one that is not written out.
+// more than one, or one that is not written out or that no parameter has.
 func (l *leaf) byTask() (map[grants.ID]any, map[grants.ID]string, bool) {
 	values, texts := map[grants.ID]any{}, map[grants.ID]string{}
 	for _, o := range l.seen {
 		text, ok := written(o.value)
-		if before, again := texts[o.task]; l.free || l.inside || !ok || again && before != text {
+		if before, again := texts[o.task]; l.free || l.inside || !ok || exact(o.value) != nil || again && before != text {
 			return nil, nil, false
 		}
 		values[o.task], texts[o.task] = o.value, text

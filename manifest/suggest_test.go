@@ -108,6 +108,31 @@ func TestSuggestWays(t *testing.T) {
 			[]string{`date: {const: {$param: when}}`, `when: {type: string, maxLength: 1} # bank/send_money /date: as tasks were started with it`}, nil, ""},
 		{"as the only task was started, by its name", []Call{started(pay("t1", ``), `{"recipient":"r","other":"r"}`)},
 			[]string{`recipient: {const: {$param: recipient}}`}, nil, ""},
+		{"as tasks were started, with what no call has", []Call{
+			started(pay("t1", ``), `{"limit":5,"tags":["a"],"no":true,"list":[]}`), started(pay("t2", ``), `{"limit":7.5,"tags":["bcd","e"],"no":false,"list":[]}`)},
+			[]string{
+				`required: [limit, list, "no", tags]`, `limit: {type: number, minimum: 0, maximum: 7.5} # of no argument: as tasks were started with it`,
+				`tags: {type: array, maxItems: 2, items: {type: string, maxLength: 3}}`, `"no": {type: boolean}`, `list: {type: array, maxItems: 0, items: {type: string}}`,
+			}, nil, "$param"},
+		{"as tasks were started, though one argument differs", []Call{started(pay("t1", `,"date":"x"`), `{"date":"x"}`), started(pay("t2", `,"date":"y"`), `{"date":"z"}`)},
+			[]string{`required: [date, date_2]`, `date: {const: {$param: date_2}}`}, nil, ""},
+		{"parameters that no manifest has", []Call{
+			started(pay("t1", ``), `{"a b":1,"odd":1,"some":1,"null":null,"o":{},"fine":0.00001,"twice":[1,1],"rows":[{}],"mix":[1,"a"],"same":1}`),
+			started(pay("t2", ``), `{"a b":1,"odd":"","null":null,"o":{},"fine":1,"twice":[],"rows":[],"mix":[],"same":1}`)},
+			[]string{`required: [same]`}, []string{
+				`"a b", which is no parameter of it: a manifest has no such name`, `"some", which is no parameter of it: some had it not`,
+				`"odd", which is no parameter of it: its values are of several types`, `"null", which is no parameter of it: a manifest has no parameter`,
+				`"o", which is no parameter of it: a manifest has no parameter`, `"fine", which is no parameter of it: policy`, `"twice", which is no parameter of it: policy`,
+				`"rows", which is no parameter of it: a manifest has no parameter`, `"mix", which is no parameter of it: its items`,
+			}, "odd"},
+		{"of one task", []Call{started(pay("t1", ``), `{"recipient":"r"}`), started(pay("t1", ``), `{"recipient":"r"}`)},
+			[]string{`{const: {$param: recipient}} # the same in 2 calls of 1 task` + "\n"}, nil, "not in all"},
+		{"what policy cannot see is no parameter", []Call{
+			call(t, "t1", "bank/send_money", `{"recipient":"r","amount":0.00001,"tags":["a","a"]}`), call(t, "t2", "bank/send_money", `{"recipient":"r","amount":2,"tags":["b","b"]}`)},
+			[]string{`amount: {minimum: 0, maximum: 2}`, `tags: {maxItems: 2, items: {enum: ["a", "b"]}}`}, nil, "params:"},
+		{"an integer that is none, in each task", []Call{pay("t1", `,"copies":1.5`), pay("t2", `,"copies":2.5`), order(t, "t1", "x"), order(t, "t2", "y")},
+			[]string{"# any input: no template covers them", `item: {const: {$param: item}}`}, nil, "copies:"},
+		{"a list of another type", []Call{pay("t1", `,"tags":[1]`), pay("t2", `,"tags":[2]`)}, []string{"# any input: no template covers them"}, nil, "params:"},
 		{"free text", repeat(3, func(i int) Call { return pay("t1", fmt.Sprintf(`,"date":"%s"`, strings.Repeat("é", i+1))) }),
 			[]string{`date: {maxLength: 3}`}, nil, ""},
 		{"a text that no file holds", repeat(2, func(i int) Call { return pay("t1", `,"date":"\u0001\r"`) }),
@@ -245,11 +270,25 @@ func TestSuggestCovers(t *testing.T) {
 		}
 		names := rapid.SliceOfDistinct(rapid.SampledFrom(slices.Sorted(maps.Keys(members))), rapid.ID[string]).Draw(t, "names")
 		fixed := rapid.SliceOfDistinct(rapid.SampledFrom(append(names, "-")), rapid.ID[string]).Draw(t, "fixed in a task")
+		given := rapid.SliceOfDistinct(rapid.SampledFrom(append(names, "unused")), rapid.ID[string]).Draw(t, "given")
+		members["unused"] = members["amount"]
+		params := map[string]map[string]any{}
 		var calls []Call
 		for task := range rapid.IntRange(1, 4).Draw(t, "tasks") {
 			of := map[string]any{}
 			for _, name := range names {
 				of[name] = members[name].Draw(t, name)
+			}
+			values := map[string]any{}
+			for _, name := range given {
+				if values[name] = of[name]; rapid.Bool().Draw(t, "another") || name == "unused" {
+					values[name] = members[name].Draw(t, "given "+name)
+				}
+			}
+			params[fmt.Sprint(task)] = values
+			text, err := strictjson.Canonical(values)
+			if err != nil {
+				t.Fatal(err)
 			}
 			for range rapid.IntRange(1, 4).Draw(t, "calls") {
 				in := map[string]any{}
@@ -258,7 +297,7 @@ func TestSuggestCovers(t *testing.T) {
 						in[name] = of[name]
 					}
 				}
-				calls = append(calls, Call{Task: fmt.Sprint(task), Tool: "bank/send_money", Input: in})
+				calls = append(calls, Call{Task: fmt.Sprint(task), Tool: "bank/send_money", Input: in, Params: text})
 			}
 		}
 		s, err := Suggest("k", calls, c)
@@ -274,6 +313,22 @@ func TestSuggestCovers(t *testing.T) {
 		m, err := Parse("m", []byte(s.YAML), c)
 		if err != nil {
 			t.Fatal(err)
+		}
+		// Each task can be started again with what it was started with.
+		for task, values := range params {
+			for name, v := range values {
+				p := m.params[name]
+				if strings.Contains(strings.Join(s.Notes, "\n"), fmt.Sprintf("%q, which is no parameter", name)) {
+					continue
+				}
+				if p == nil || !p.must {
+					t.Fatalf("%s is not required in\n%s", name, s.YAML)
+				}
+				one, err := closedOver(map[string]*parameter{name: p})
+				if err != nil || one.Check(map[string]any{name: v}) != nil {
+					t.Fatalf("task %s was started with another %s than\n%s", task, name, s.YAML)
+				}
+			}
 		}
 		if len(m.params) == 0 && m.Tools[0].input != nil {
 			e, _, err := m.Entry("bank/send_money", json.RawMessage("{}"))

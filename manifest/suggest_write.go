@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -58,7 +59,7 @@ func (l *leaf) why() string {
 	switch {
 	case l.free:
 		return "not recorded: any value of the type in the catalogue"
-	case l.group != nil:
+	case l.group != nil && !l.constant():
 		return "the same within each of " + tasks + ", and not in all"
 	case l.constant():
 		return "the same in " + calls + " of " + tasks
@@ -84,24 +85,53 @@ func (g *group) schema() string {
 		seen = append(seen, observed{task, g.values[task]})
 	}
 	if g.kind == "array" {
-		var items []observed
 		most := 0
 		for _, o := range seen {
-			list := o.value.([]any)
-			most = max(most, len(list))
-			for _, v := range list {
-				items = append(items, observed{o.task, v})
-			}
+			most = max(most, len(o.value.([]any)))
 		}
-		return fmt.Sprintf("{type: array, maxItems: %d, items: %s}", most, scalarSchema(g.leaves[0].schema.Items.Type, items))
+		items, kind := g.items(), "string" // of no item, it says nothing
+		if len(items) > 0 {
+			kind = kindOf(items[0].value)
+		}
+		return fmt.Sprintf("{type: array, maxItems: %d, items: %s}", most, scalarSchema(g.declared(kind, items), items))
 	}
-	kind := g.kind
+	return scalarSchema(g.declared(g.kind, seen), seen)
+}
+
+// declared is the type of the values, or of a list's items. Of whole numbers it is
+// the catalogue's, and of a list that was always empty. An argument whose values
+// are of another type than the catalogue's does not spoil the parameter for others.
+func (g *group) declared(kind string, seen []observed) string {
 	for _, l := range g.leaves {
-		if l.schema.Type == "integer" {
-			kind = "integer"
+		of := l.schema
+		if g.kind == "array" {
+			of = l.schema.Items
+		}
+		if of == nil || !slices.Contains(scalars, of.Type) {
+			continue
+		}
+		if len(seen) == 0 || of.Type == "integer" && !slices.ContainsFunc(seen, func(o observed) bool { return !whole(o.value) }) {
+			return of.Type
 		}
 	}
-	return scalarSchema(kind, seen)
+	return kind
+}
+
+// whole reports whether the value is a whole number.
+func whole(v any) bool {
+	n, _ := v.(strictjson.Number)
+	_, ok := n.Int64()
+	return ok
+}
+
+// items are those of all values of a list.
+func (g *group) items() (items []observed) {
+	for _, task := range sortedKeys(g.values) {
+		for _, v := range g.values[task].([]any) {
+			items = append(items, observed{task, v})
+		}
+	}
+	return items
 }
 
 func scalarSchema(kind string, seen []observed) string {
@@ -122,6 +152,9 @@ func (g *group) why() string {
 		where = append(where, l.tool.ID+" "+l.at)
 	}
 	text := printable(strings.Join(where, ", "))
+	if len(where) == 0 {
+		text = "of no argument"
+	}
 	if g.given {
 		text += ": as tasks were started with it"
 	} else {

@@ -24,7 +24,7 @@ func (s *suggester) yaml(tools []string) string {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			b.WriteString(g.name)
+			b.WriteString(key(g.name))
 		}
 		b.WriteString("]\n  properties:\n")
 		for _, g := range s.groups {

@@ -96,29 +96,49 @@ func parseShadow(text []byte) (ShadowLine, error) {
 
 // Summarise reads a Shadow's file and groups its differences as Replay does. Its
 // counts are those of the file, the last of which is at most a minute old while
-// the Shadow runs. The error is the reader's.
+// the Shadow runs; batches with a difference that no line of counts tells of yet,
+// or ever will because the Shadow was killed, are counted by their differences.
+// The error is the reader's, or says that the file is another: it is not empty,
+// and has no line of a Shadow.
 func Summarise(r io.Reader) (Report, error) {
 	in := &watched{r: r}
 	b := newReport()
+	var other error // of the first line that is none
+	var batch ShadowLine
+	shadow, uncounted := false, int64(0)
 	for line, err := range ReadShadow(in) {
+		shadow = shadow || err == nil
 		switch {
 		case err != nil:
-			b.Counts.TornInputs++
+			b.Counts.bad(err)
+			if other == nil {
+				other = err
+			}
 		case line.Counts != nil:
 			b.Counts.Same += line.Counts.Same
-			b.Counts.Flipped += line.Counts.Flipped
+			// More, if a Shadow that was killed before counting left them.
+			b.Counts.Flipped += max(line.Counts.Flipped, uncounted)
 			b.Counts.Unwritten += line.Counts.Unwritten
 			for why, n := range line.Counts.Cannot {
 				if n > 0 {
 					b.cannot(why, n)
 				}
 			}
+			uncounted = 0
 		default:
+			if uncounted == 0 || line.ID != batch.ID || !line.Time.Equal(batch.Time) {
+				uncounted++
+				batch = line
+			}
 			b.flip(line.ID, line.Live, line.Candidate)
 		}
 	}
-	if in.err != nil {
+	b.Counts.Flipped += uncounted
+	switch {
+	case in.err != nil:
 		return b.done(), fmt.Errorf("reading a shadow's file: %w", in.err)
+	case other != nil && !shadow:
+		return b.done(), fmt.Errorf("not a shadow's file, for none of its lines is one of it: %w", other)
 	}
 	return b.done(), nil
 }

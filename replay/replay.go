@@ -73,7 +73,8 @@ func Replay(ctx context.Context, c Config) (Report, error) {
 		}
 	}
 	w.drain()
-	r.report.Counts.Unrecorded, r.report.Counts.TornInputs = w.unrecorded, w.torn
+	counts := &r.report.Counts
+	counts.Unrecorded, counts.TornInputs, counts.NotLines = w.unrecorded, w.bad.TornInputs, w.bad.NotLines
 	if err := errors.Join(log.err, inputs.err); err != nil {
 		return r.report.done(), fmt.Errorf("replaying: %w", err)
 	}

@@ -304,7 +304,7 @@ func TestCounts(t *testing.T) {
 		}
 	}
 	same(t, p.again(says(nil), nil), Report{Revision: newRe, Counts: Counts{
-		Same: 2, Cannot: map[Why]int64{NoInputs: 1, Folded: 20, Torn: 1}, NotByPolicy: 11, Unrecorded: 1, TornInputs: 2,
+		Same: 2, Cannot: map[Why]int64{NoInputs: 1, Folded: 20, Torn: 1}, NotByPolicy: 11, Unrecorded: 1, TornInputs: 1, NotLines: 1,
 	}})
 }
 

@@ -45,7 +45,8 @@ type Counts struct {
 
 	NotByPolicy int64 `json:"not_by_policy,omitempty"` // records of what never reached policy
 	Unrecorded  int64 `json:"unrecorded,omitempty"`    // decisions with inputs, and without a record in this log
-	TornInputs  int64 `json:"torn_inputs,omitempty"`   // lines that are none, in the other file
+	TornInputs  int64 `json:"torn_inputs,omitempty"`   // what follows the last newline of the other file
+	NotLines    int64 `json:"not_lines,omitempty"`     // whole lines there that are none of such a file
 	Unwritten   int64 `json:"unwritten,omitempty"`     // of a Shadow: differences that its file had no room for
 }
 
@@ -99,6 +100,16 @@ type group struct {
 
 func newReport() *builder {
 	return &builder{Report: Report{Counts: Counts{Cannot: map[Why]int64{}}}, groups: map[cause]*group{}}
+}
+
+// bad counts what is no line of the file beside the audit log. Only what has no
+// newline can be one that is being written.
+func (c *Counts) bad(err error) {
+	if errors.Is(err, ErrTorn) {
+		c.TornInputs++
+	} else {
+		c.NotLines++
+	}
 }
 
 func (b *builder) cannot(why Why, n int64) { b.Counts.Cannot[why] += n }
@@ -271,6 +282,7 @@ func (r Report) String() string {
 		{r.Counts.NotByPolicy, "records of what never reached policy"},
 		{r.Counts.Unrecorded, "decisions with inputs, and without a record in this log"},
 		{r.Counts.TornInputs, "torn lines beside those that were read"},
+		{r.Counts.NotLines, "lines that are none of such a file"},
 		{r.Counts.Unwritten, "differences that the file had no room for"},
 	})
 	return out.String()

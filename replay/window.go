@@ -27,8 +27,8 @@ type window struct {
 	order []*held // by when they came
 	bytes int
 
-	unrecorded int64 // decisions that no record came for
-	torn       int64 // lines that are none
+	unrecorded int64  // decisions that no record came for
+	bad        Counts // of these alone TornInputs and NotLines
 }
 
 // held are the lines of one decision.
@@ -76,7 +76,7 @@ func (w *window) readUpTo(until time.Time) {
 				return
 			}
 			if err != nil {
-				w.torn++
+				w.bad.bad(err)
 				continue
 			}
 			w.ahead = &line
