@@ -63,9 +63,9 @@ var threatRows = map[string]string{
 
 	"B02": "broker.TestB02ClientWithoutSubject",
 	"B03": "broker.TestB03OtherAudienceOtherClient broker.TestB03ClientsTokenAtTheAPI",
-	"B04": "broker.TestB04RenewalNeverWider broker.TestB04WiderIsRefused broker.TestBudgetsOnlyNarrow",
+	"B04": "broker.TestB04RenewalNeverWider broker.TestB04WiderIsRefused broker.TestB04NeverWiderThanTheManifest broker.TestB04Parameters broker.TestBudgetsOnlyNarrow manifest.TestClosed cmd/toolgrant.TestManifestThroughEnvoy",
 	"B05": "broker.TestB05Actors",
-	"B06": "broker.TestB06Times broker.TestB06RenewForEver",
+	"B06": "broker.TestB06Times broker.TestB06ManifestTimes broker.TestB06RenewForEver manifest.TestAdmitsWithinMaxDurationOfTheStart",
 	"B07": "broker.TestAgentsRate broker.TestOneTokensFlood broker.TestJunk broker.BenchmarkFlood grants.TestMemoryBounds grants.TestMemoryGrantsPerAgent grants.TestMemoryTasksPerOwner grants.TestMemoryGrantsPerRequester",
 	"B08": "broker.TestB08UnknownAndForeign cmd/toolgrant.TestForeignAndUnknownAreAlike broker.TestListsTellNothing",
 	"B09": "broker.TestB09RevokeWhileCallsRun cmd/toolgrant.TestNoLateAllows cmd/toolgrant.TestDetectorCatchesAStaleRead",
@@ -73,12 +73,12 @@ var threatRows = map[string]string{
 	"B11": "broker.TestB11Forms broker.FuzzForm",
 	"B12": "broker.TestB12ClientAuthentication identity.TestB12Methods identity.TestB12Assertions identity.TestB12Replay",
 	"B13": "token.TestB13KnownKeys token.TestB13T05Rotation token.TestB13T05KeyTakenAway token.TestOpenKeysRefuses cmd/toolgrant.TestRetiredKey",
-	"B14": "broker.TestB14Reuse cmd/toolgrant.TestCrossProduct cmd/toolgrant.TestReuse token.TestKnownTokenElsewhere",
+	"B14": "broker.TestB14Reuse broker.TestB14EveryFieldCounts broker.TestB14Manifests pdp.TestCacheTakesNoOther cmd/toolgrant.TestCrossProduct cmd/toolgrant.TestReuse token.TestKnownTokenElsewhere",
 
-	"P01": "cedar.TestBrokenReload cmd/toolgrant.TestReloadWhileServing",
-	"P02": "cedar.TestDirectoryLost cedar.TestDirectory cmd/toolgrant.TestReloadWhileServing",
+	"P01": "cedar.TestBrokenReload cedar.TestCorpusReload cedar.TestBrokenManifestReload cmd/toolgrant.TestReloadWhileServing cmd/toolgrant.TestManifestReload",
+	"P02": "cedar.TestDirectoryLost cedar.TestDirectory cedar.TestManifestsLost cmd/toolgrant.TestReloadWhileServing",
 	"P03": "cedar.TestErringPolicy cedar.TestMissing cedar.TestCorpus cmd/toolgrant.TestErringForbidDenies",
-	"P04": "cedar.TestReloadWhileDeciding cmd/toolgrant.TestSweepWhileCalling",
+	"P04": "cedar.TestReloadWhileDeciding cedar.TestManifestReloadWhileDeciding cmd/toolgrant.TestSweepWhileCalling",
 	"P05": "cedar.TestRefused cedar.TestBounds cedar.TestRoutes cedar.FuzzLoad cmd/toolgrant.TestSlowPolicyDenies cedar.BenchmarkPathological",
 
 	"O01": "cmd/toolgrant.TestBrokenAuthzAllowsNothing cmd/toolgrant.TestServerGoneStaysClosed cmd/toolgrant.TestFaultyHandlersStayClosed",
