@@ -75,7 +75,7 @@ var threatRows = map[string]string{
 	"B13": "token.TestB13KnownKeys token.TestB13T05Rotation token.TestB13T05KeyTakenAway token.TestOpenKeysRefuses cmd/toolgrant.TestRetiredKey",
 	"B14": "broker.TestB14Reuse broker.TestB14EveryFieldCounts broker.TestB14Manifests pdp.TestCacheTakesNoOther cmd/toolgrant.TestCrossProduct cmd/toolgrant.TestReuse token.TestKnownTokenElsewhere",
 
-	"P01": "cedar.TestBrokenReload cedar.TestCorpusReload cedar.TestBrokenManifestReload cmd/toolgrant.TestReloadWhileServing cmd/toolgrant.TestManifestReload",
+	"P01": "cedar.TestBrokenReload cedar.TestCorpusReload cedar.TestBrokenManifestReload cmd/toolgrant.TestCorpusOnHangup cmd/toolgrant.TestReloadWhileServing cmd/toolgrant.TestManifestReload",
 	"P02": "cedar.TestDirectoryLost cedar.TestDirectory cedar.TestManifestsLost cmd/toolgrant.TestReloadWhileServing",
 	"P03": "cedar.TestErringPolicy cedar.TestMissing cedar.TestCorpus cmd/toolgrant.TestErringForbidDenies",
 	"P04": "cedar.TestReloadWhileDeciding cedar.TestManifestReloadWhileDeciding cmd/toolgrant.TestSweepWhileCalling",
