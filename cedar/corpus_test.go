@@ -1,17 +1,10 @@
 package cedar
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,44 +12,9 @@ import (
 	cedargo "github.com/cedar-policy/cedar-go"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/toolgrant/toolgrant/cedar/cedartest"
 	"github.com/toolgrant/toolgrant/grants"
 )
-
-// corpus gives the files of the corpus with which Cedar's implementations are
-// compared (https://github.com/cedar-policy/cedar-integration-tests), as it
-// lies in the cedar-go module that this build uses: names without folders.
-func corpus(t *testing.T) map[string][]byte {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cedar-policy/cedar-go").Output()
-	if err != nil {
-		t.Skipf("where cedar-go lies is not known: %v", err)
-	}
-	f, err := os.Open(filepath.Join(strings.TrimSpace(string(dir)), "corpus-tests.tar.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zip, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string][]byte{}
-	for r := tar.NewReader(zip); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag != tar.TypeReg || strings.HasSuffix(h.Name, ".cedarschema") {
-			continue
-		}
-		if files[path.Base(h.Name)], err = io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // corpusRoute gives the policies that could match a request, as a Set finds them:
 // by the index, over the entities with all of their ancestors. The corpus has
@@ -104,7 +62,7 @@ func TestCorpus(t *testing.T) {
 	entity := func(u uid) cedargo.EntityUID {
 		return cedargo.NewEntityUID(cedargo.EntityType(u.Type), cedargo.String(u.ID))
 	}
-	files := corpus(t)
+	files := cedartest.Corpus(t)
 	c := testCatalog(t)
 	var cases, requests, errs int
 	for name, text := range files {
@@ -177,7 +135,7 @@ func TestCorpusReload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the corpus takes some seconds")
 	}
-	files := corpus(t)
+	files := cedartest.Corpus(t)
 	w := watch(t, dir(t, "p.cedar", onlyPay))
 	first := w.Current()
 	tried := 0

@@ -1,16 +1,12 @@
 package cedar
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/toolgrant/toolgrant/catalog"
+	"github.com/toolgrant/toolgrant/cedar/cedartest"
 	"github.com/toolgrant/toolgrant/examples/mcp/peers"
 )
 
@@ -204,11 +201,11 @@ func TestReferenceOverRandomPolicies(t *testing.T) {
 // reference only warns.
 func TestReferenceOverCorpus(t *testing.T) {
 	skipIfShort(t)
-	files := corpusTexts(t)
+	files := cedartest.Corpus(t)
 	var cases []refCase
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if base, is := strings.CutSuffix(name, ".cedar"); is {
-			cases = append(cases, refCase{base, files[base+".cedarschema"], files[name]})
+			cases = append(cases, refCase{base, string(files[base+".cedarschema"]), string(files[name])})
 		}
 	}
 	var policies, refused, alone int
@@ -247,40 +244,5 @@ func TestReferenceOverCorpus(t *testing.T) {
 	t.Logf("%d policies of %d cases: %d refused by both, %d here alone", policies, len(cases), refused, alone)
 	if policies < 5000 || refused < 1000 {
 		t.Error("the corpus tries too little")
-	}
-}
-
-// corpusTexts gives the policies and schemas of the corpus, by name.
-func corpusTexts(t *testing.T) map[string]string {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cedar-policy/cedar-go").Output()
-	if err != nil {
-		t.Skipf("where cedar-go lies is not known: %v", err)
-	}
-	f, err := os.Open(filepath.Join(strings.TrimSpace(string(dir)), "corpus-tests.tar.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zip, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]string{}
-	for r := tar.NewReader(zip); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name := path.Base(h.Name); strings.HasSuffix(name, ".cedar") || strings.HasSuffix(name, ".cedarschema") {
-			text, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files[name] = string(text)
-		}
 	}
 }

@@ -1,52 +1,17 @@
 package main
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"io"
+	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
-)
 
-// corpusPolicies gives so many policy files of the corpus with which Cedar's
-// implementations are compared, as it lies in the cedar-go module of this build.
-func corpusPolicies(t *testing.T, want int) []string {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cedar-policy/cedar-go").Output()
-	if err != nil {
-		t.Fatalf("where cedar-go lies: %v", err)
-	}
-	f, err := os.Open(filepath.Join(strings.TrimSpace(string(dir)), "corpus-tests.tar.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zip, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var texts []string
-	for r := tar.NewReader(zip); len(texts) < want; {
-		h, err := r.Next()
-		if err != nil {
-			t.Fatalf("%d policy files: %v", len(texts), err)
-		}
-		if !strings.HasSuffix(h.Name, ".cedar") {
-			continue
-		}
-		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, string(text))
-	}
-	return texts
-}
+	"github.com/toolgrant/toolgrant/cedar/cedartest"
+)
 
 // TestCorpusOnHangup is row P01 through the running program: a SIGHUP with each of 20
 // files of the corpus, none of which loads here, changes nothing and is told.
@@ -64,8 +29,15 @@ func TestCorpusOnHangup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, text := range corpusPolicies(t, 20) {
-		if err := w.write("policies/corpus.cedar", text); err != nil {
+	files, tried := cedartest.Corpus(t), 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if !strings.HasSuffix(name, ".cedar") {
+			continue
+		}
+		if tried++; tried > 20 {
+			break
+		}
+		if err := w.write("policies/corpus.cedar", string(files[name])); err != nil {
 			t.Fatal(err)
 		}
 		hangup()
@@ -79,5 +51,8 @@ func TestCorpusOnHangup(t *testing.T) {
 		}
 		hangup()
 		w.until("it is whole again", metric("toolgrant_policy_reload_failed 0"))
+	}
+	if tried < 20 {
+		t.Errorf("only %d files", tried)
 	}
 }
